@@ -1,0 +1,89 @@
+//! The one place that reads local time.
+//!
+//! Decides: what a point in time is on record ([`Timestamp`]: UTC, microseconds). Never decides an order: events are
+//! ordered by their `seq` and tasks by their number, whatever the clock does.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// A point in time in UTC, in whole microseconds; written as RFC 3339.
+///
+/// ```
+/// let t: soloist::Timestamp = "2026-11-23T12:00:00.123456Z".parse()?;
+/// assert_eq!(t.to_string(), "2026-11-23T12:00:00.123456Z");
+/// # Ok::<(), soloist::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The present by the host's wall clock.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(jiff::Timestamp::now().as_microsecond())
+    }
+
+    /// From microseconds since the Unix epoch, as stores keep it. What lies outside the years 1 to 9999 is moved to
+    /// the nearest that RFC 3339 can write.
+    #[must_use]
+    pub fn from_micros(micros: i64) -> Self {
+        const YEAR_1: i64 = -62_135_596_800_000_000;
+        const NEAR_YEAR_10000: i64 = 253_402_207_200_000_000;
+        Self(micros.clamp(YEAR_1, NEAR_YEAR_10000))
+    }
+
+    /// Microseconds since the Unix epoch.
+    #[must_use]
+    pub fn as_micros(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let t = jiff::Timestamp::from_microsecond(self.0).expect("clamped to the valid range when made");
+        write!(f, "{t:.6}")
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let t: jiff::Timestamp = text.parse().map_err(|e| {
+            crate::Error::invalid("invalid_time", format!("not an RFC 3339 time: {text:?}: {e}"))
+        })?;
+        Ok(Self(t.as_microsecond()))
+    }
+}
+
+/// Where "now" comes from. Tests hand in a clock of their own; everything else uses [`SystemClock`].
+pub trait Clock: Send + Sync + 'static {
+    /// The present.
+    fn now(&self) -> Timestamp;
+}
+
+/// The host's wall clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// A shared clock.
+pub type SharedClock = Arc<dyn Clock>;
+
+#[cfg(test)]
+mod tests {
+    use super::Timestamp;
+
+    #[test]
+    fn times_are_written_with_microseconds_and_read_back() {
+        for micros in [0, 1, 1_700_000_000_000_000, -1, i64::MAX, i64::MIN] {
+            let t = Timestamp::from_micros(micros);
+            assert_eq!(t.to_string().parse::<Timestamp>().unwrap(), t);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What this process runs, and which starts it has under way, by key.
+//!
+//! Decides: whether a start can be answered from memory (a run of this process is active, and no ending of it has been
+//! handed to the store), and which starts share a trip to the store (those that arrive before it is sent). Both
+//! under one lock, so that a run and the start that made it are never both absent.
+//!
+//! Never decides who wins: the store does.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Key, Result,
+    lease::RunLease,
+    state::{Policy, Status},
+    task::{Epoch, Run, Start},
+};
+
+#[derive(Default)]
+pub(super) struct Live {
+    tables: Mutex<Tables>,
+}
+
+#[derive(Default)]
+struct Tables {
+    runs: HashMap<Key, Arc<LiveRun>>,
+    gates: HashMap<Key, Gate>,
+}
+
+/// The starts of one key that wait, while one trip of that key is under way.
+#[derive(Default)]
+struct Gate {
+    waiting: Vec<Waiter>,
+    /// A cancel that was committed for an epoch which this process may have claimed and not yet learnt of.
+    cancelled: Option<(Epoch, String)>,
+}
+
+/// A start that waits for its answer.
+pub(super) struct Waiter {
+    pub(super) policy: Policy,
+    pub(super) answer: oneshot::Sender<Result<Start>>,
+}
+
+/// How a start is taken in.
+pub(super) enum Arrived {
+    /// Answered from memory.
+    Answered(Start),
+    /// It waits; a trip under way will see to it.
+    Waits(oneshot::Receiver<Result<Start>>),
+    /// It waits, and nobody is under way for this key: the caller must send somebody.
+    First(oneshot::Receiver<Result<Start>>),
+}
+
+/// A run that this process holds.
+pub(super) struct LiveRun {
+    pub(super) lease: RunLease,
+    /// Asks the work to stop.
+    pub(super) cancel: CancellationToken,
+    /// Rises with every signal for this run.
+    pub(super) signals: watch::Sender<u64>,
+    phase: Mutex<Phase>,
+}
+
+enum Phase {
+    Running,
+    Cancelling(String),
+    /// An ending has been handed to the store: from now on only the store knows.
+    Ending,
+}
+
+impl LiveRun {
+    pub(super) fn new(lease: RunLease) -> Self {
+        Self {
+            lease,
+            cancel: CancellationToken::new(),
+            signals: watch::Sender::new(0),
+            phase: Mutex::new(Phase::Running),
+        }
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().expect("no code panics while it holds a phase")
+    }
+
+    /// The answer to a start, while that is certainly true.
+    fn active(&self) -> Option<Start> {
+        let status = match &*self.phase() {
+            Phase::Running => Status::Running,
+            Phase::Cancelling(_) => Status::Cancelling,
+            Phase::Ending => return None,
+        };
+        Some(Start::AlreadyActive {
+            run: self.lease.run(),
+            status,
+            node: Some(self.lease.node().clone()),
+            since: Some(self.lease.since()),
+        })
+    }
+
+    /// A cancel is on record; ask the work to stop.
+    fn cancel(&self, reason: String) {
+        let mut phase = self.phase();
+        if matches!(*phase, Phase::Running) {
+            *phase = Phase::Cancelling(reason);
+        }
+        drop(phase);
+        self.cancel.cancel();
+    }
+
+    /// From now on starts go to the store. Returns why the run was asked to stop, if it was.
+    pub(super) fn ending(&self) -> Option<String> {
+        match std::mem::replace(&mut *self.phase(), Phase::Ending) {
+            Phase::Running | Phase::Ending => None,
+            Phase::Cancelling(reason) => Some(reason),
+        }
+    }
+}
+
+impl Live {
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().expect("no code panics while it holds the tables")
+    }
+
+    /// Runs, and keys with a start under way.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let tables = self.lock();
+        (tables.runs.len(), tables.gates.len())
+    }
+
+    /// Takes a start in.
+    pub(super) fn arrive(&self, key: &Key, policy: Policy) -> Arrived {
+        let mut tables = self.lock();
+        if let Some(answer) = tables.runs.get(key).and_then(|run| run.active()) {
+            return Arrived::Answered(answer);
+        }
+        let (answer, receiver) = oneshot::channel();
+        let waiter = Waiter { policy, answer };
+        if let Some(gate) = tables.gates.get_mut(key) {
+            gate.waiting.push(waiter);
+            return Arrived::Waits(receiver);
+        }
+        tables.gates.insert(key.clone(), Gate { waiting: vec![waiter], cancelled: None });
+        Arrived::First(receiver)
+    }
+
+    /// The starts that wait for the next trip; none (and the gate is gone) where there is no next trip.
+    pub(super) fn next_trip(&self, key: &Key) -> Option<Vec<Waiter>> {
+        let mut tables = self.lock();
+        let gate = tables.gates.get_mut(key)?;
+        if gate.waiting.is_empty() {
+            tables.gates.remove(key);
+            return None;
+        }
+        Some(std::mem::take(&mut gate.waiting))
+    }
+
+    /// Takes the gate away where its trip broke off; who waits there is told so.
+    pub(super) fn break_off(&self, key: &Key) {
+        self.lock().gates.remove(key);
+    }
+
+    /// The answer from memory, if there is one.
+    pub(super) fn active(&self, key: &Key) -> Option<Start> {
+        self.lock().runs.get(key).and_then(|run| run.active())
+    }
+
+    /// A claim has won; a cancel that overtook the news of it is delivered. An older run of the key that is just
+    /// ending is replaced.
+    pub(super) fn hold(&self, run: Arc<LiveRun>) {
+        let mut tables = self.lock();
+        let key = run.lease.key().clone();
+        if let Some(gate) = tables.gates.get_mut(&key)
+            && let Some((epoch, reason)) = gate.cancelled.take()
+            && epoch == run.lease.epoch()
+        {
+            run.cancel(reason);
+        }
+        tables.runs.insert(key, run);
+    }
+
+    /// A run is over.
+    pub(super) fn forget(&self, run: &Arc<LiveRun>) {
+        let mut tables = self.lock();
+        if tables.runs.get(run.lease.key()).is_some_and(|held| Arc::ptr_eq(held, run)) {
+            tables.runs.remove(run.lease.key());
+        }
+    }
+
+    /// A cancel of an epoch is on record: tell the run, or the trip that is about to learn that it won.
+    pub(super) fn cancel(&self, key: &Key, epoch: Epoch, reason: String) {
+        let mut tables = self.lock();
+        match tables.runs.get(key) {
+            Some(run) if run.lease.epoch() == epoch => run.cancel(reason),
+            _ => {
+                if let Some(gate) = tables.gates.get_mut(key) {
+                    gate.cancelled = Some((epoch, reason));
+                }
+            }
+        }
+    }
+
+    /// A signal for a run is on record: the work should look.
+    pub(super) fn signalled(&self, key: &Key, run: Run) {
+        if let Some(live) = self.lock().runs.get(key)
+            && live.lease.run() == run
+        {
+            live.signals.send_modify(|n| *n += 1);
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! The handle that an application holds: create, start, watch, cancel.
+//!
+//! Decides: nothing that the store or the state table decides. It checks what it is given, asks, and turns answers
+//! into calls of its parts: [`start`] is the path of a start, [`supervise`] that of an attempt, [`settle`] what is
+//! done to a task by somebody who does not hold it.
+
+mod linger;
+mod live;
+mod settle;
+mod start;
+mod supervise;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{linger::Linger, live::Live};
+use crate::{
+    Clock, Error, Json, Key, NodeId, Result, Runner, StreamTask, SystemClock,
+    clock::SharedClock,
+    event::Event,
+    hub::Hub,
+    key::ModelKey,
+    limits,
+    runner::Native,
+    store::{EventRange, Signalled, Store},
+    subscription::{Arrival, SubscribeOptions, Subscribed},
+    task::{Create, Delete, NewTask, Run, Seq, Start, StartOptions, Task, TaskFilter, TaskPage},
+};
+
+pub use self::settle::{Cancel, CancelOptions};
+
+/// How a model is run here.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelOptions {
+    /// Most runs of this model at a time in this process; a start beyond it is refused.
+    pub max_concurrent: usize,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self { max_concurrent: limits::NATIVE_MAX_CONCURRENT }
+    }
+}
+
+/// What this process has in hand, by count. All but `viewers` and `kept` are zero when it is idle; `kept` falls to
+/// zero once the linger is over and the last viewer has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Runs that this process holds.
+    pub running: usize,
+    /// Tasks with a start under way.
+    pub starting: usize,
+    /// Tasks for which anything is kept in memory.
+    pub kept: usize,
+    /// Viewers.
+    pub viewers: usize,
+    /// Attempts that were dropped and whose work has still not let go of its thread.
+    pub stuck: usize,
+}
+
+/// A page of a task's log.
+#[derive(Debug, Clone)]
+pub struct EventPage {
+    /// The events.
+    pub events: Vec<Event>,
+    /// The seq of the task's newest event.
+    pub last_seq: Seq,
+}
+
+struct Model {
+    runner: Arc<dyn Runner>,
+    slots: Arc<Semaphore>,
+    max_concurrent: usize,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    clock: SharedClock,
+    node: NodeId,
+    models: HashMap<ModelKey, Model>,
+    hub: Arc<Hub>,
+    live: Live,
+    linger: Linger,
+    stuck: AtomicUsize,
+    /// Starts under way and attempts.
+    tasks: TaskTracker,
+    /// Shutdown has begun: no new starts.
+    draining: CancellationToken,
+    /// The grace of the shutdown is over: attempts are given up.
+    giving_up: CancellationToken,
+    /// Nothing more is written, viewers leave.
+    closing: CancellationToken,
+}
+
+/// Starts tasks once and streams them to everyone. Cheap to clone; all clones are one.
+///
+/// See the [crate's front page](crate) for a whole program.
+#[derive(Clone)]
+pub struct Coordinator {
+    inner: Arc<Inner>,
+}
+
+/// What a [`Coordinator`] is made of.
+pub struct CoordinatorBuilder {
+    store: Arc<dyn Store>,
+    clock: SharedClock,
+    linger: Duration,
+    models: Vec<(Result<ModelKey>, Arc<dyn Runner>, ModelOptions)>,
+}
+
+impl CoordinatorBuilder {
+    /// Serves a model that is written in Rust, under `app` and the type's own name of the model.
+    #[must_use]
+    pub fn register<T: StreamTask>(mut self, app: &str) -> Self {
+        let model = ModelKey::new(app, T::MODEL);
+        self.models.push((model, Arc::new(Native::<T>::new()), ModelOptions::default()));
+        self
+    }
+
+    /// Serves a model by any runner.
+    #[must_use]
+    pub fn runner(mut self, model: ModelKey, runner: Arc<dyn Runner>, options: ModelOptions) -> Self {
+        self.models.push((Ok(model), runner, options));
+        self
+    }
+
+    /// How long a finished run stays in memory for late viewers; [`limits::LINGER`] by default.
+    #[must_use]
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// Where "now" comes from.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Joins the store as a fresh node and ends what processes that died have left running. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that is not valid or a model that is served twice; [`Error::Unavailable`] where
+    /// the store cannot be asked.
+    pub async fn open(self) -> Result<Coordinator> {
+        let mut models = HashMap::new();
+        for (model, runner, options) in self.models {
+            let model = model?;
+            let max_concurrent = options.max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
+            let slots = Arc::new(Semaphore::new(max_concurrent));
+            if models.insert(model.clone(), Model { runner, slots, max_concurrent }).is_some() {
+                return Err(Error::invalid("duplicate_model", format!("the model {model} is served twice")));
+            }
+        }
+        let node = NodeId::random();
+        self.store.join(&node, self.clock.now()).await?;
+        let inner = Arc::new(Inner {
+            store: self.store,
+            clock: self.clock,
+            node,
+            models,
+            hub: Arc::default(),
+            live: Live::default(),
+            linger: Linger::new(self.linger),
+            stuck: AtomicUsize::new(0),
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            giving_up: CancellationToken::new(),
+            closing: CancellationToken::new(),
+        });
+        inner.settle_orphans().await?;
+        Ok(Coordinator { inner })
+    }
+}
+
+impl Coordinator {
+    /// Begins to make one on a store.
+    #[must_use]
+    pub fn builder(store: Arc<dyn Store>) -> CoordinatorBuilder {
+        CoordinatorBuilder { store, clock: Arc::new(SystemClock), linger: limits::LINGER, models: Vec::new() }
+    }
+
+    /// Puts a task on record, pending.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] `unknown_model`; [`Error::Invalid`] `invalid_input`; [`Error::LimitReached`] `too_large`;
+    /// [`Error::Closed`]; [`Error::Unavailable`]. In all but the last nothing was created.
+    pub async fn create(&self, task: NewTask) -> Result<Create> {
+        self.inner.check_open()?;
+        task.check()?;
+        self.inner.model(task.id.model_key())?.runner.check(&task.input)?;
+        Ok(self.inner.store.create(task, self.inner.clock.now()).await?)
+    }
+
+    /// Starts a task, unless it is active. Of any number of concurrent calls exactly one is told
+    /// [`Start::Started`]. Once called, a start is carried out even if the returned future is dropped.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] `unknown_task` and `unknown_model`; [`Error::LimitReached`] `full` where no slot of the
+    /// model is free here; [`Error::Closed`]; [`Error::Unavailable`].
+    pub async fn start(&self, key: &Key, options: StartOptions) -> Result<Start> {
+        self.inner.start(key, options.policy).await
+    }
+
+    /// Asks the active run of a task to stop, or cancels a task that has not begun.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] `unknown_task`; [`Error::LimitReached`] for an over-long reason; [`Error::Unavailable`].
+    pub async fn cancel(&self, key: &Key, options: CancelOptions) -> Result<Cancel> {
+        self.inner.cancel(key, options).await
+    }
+
+    /// Waits until a run is over, and returns the record as it is then. Returns at once where it is over already, or
+    /// where this process shuts down.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] `unknown_task`; [`Error::Unavailable`].
+    pub async fn ended(&self, key: &Key, run: Run) -> Result<Task> {
+        let options = SubscribeOptions { from: crate::From::Tail, follow: false, autostart: false };
+        if let Subscribed::Stream(mut subscription) = self.subscribe(key, options).await?
+            && subscription.task().run == run
+        {
+            while subscription.next().await?.is_some() {}
+        }
+        self.task(key).await
+    }
+
+    /// Watches a task.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] `unknown_task`; with `autostart` also those of [`Coordinator::start`].
+    pub async fn subscribe(&self, key: &Key, options: SubscribeOptions) -> Result<Subscribed> {
+        // The wake-up first, then the record: what changes in between is seen by one of the two.
+        let arrival = Arrival {
+            topic: self.inner.hub.topic(key),
+            hub: self.inner.hub.clone(),
+            store: self.inner.store.clone(),
+            closing: self.inner.closing.clone(),
+        };
+        let task = self.task(key).await?;
+        if options.autostart && task.status == crate::Status::Pending {
+            self.start(key, StartOptions::default()).await?;
+        }
+        arrival.place(task, options.from, options.follow).await
+    }
+
+    /// A task's record.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] `unknown_task`; [`Error::Unavailable`].
+    pub async fn task(&self, key: &Key) -> Result<Task> {
+        self.inner.store.task(key).await?.ok_or_else(|| unknown_task(key))
+    }
+
+    /// A page of tasks, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn list(&self, filter: TaskFilter) -> Result<TaskPage> {
+        Ok(self.inner.store.list(filter).await?)
+    }
+
+    /// A page of a task's log after a seq, at most `limit` events (and [`limits::PAGE_MAX_EVENTS`]).
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] `unknown_task`; [`Error::Unavailable`].
+    pub async fn events(&self, key: &Key, after: Seq, limit: usize) -> Result<EventPage> {
+        let last_seq = self.task(key).await?.last_seq;
+        let range = EventRange {
+            after,
+            until: last_seq,
+            max_events: limit.clamp(1, limits::PAGE_MAX_EVENTS),
+            max_bytes: limits::PAGE_MAX_BYTES,
+        };
+        Ok(EventPage { events: self.inner.store.events(key, range).await?, last_seq })
+    }
+
+    /// Deletes a task with its events, unless it is active. Its viewers are told that the stream is over.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn delete(&self, key: &Key) -> Result<Delete> {
+        let (inner, key) = (self.inner.clone(), key.clone());
+        self.detached(async move {
+            let deleted = inner.store.delete(&key).await?;
+            if deleted == Delete::Deleted {
+                inner.hub.delete(&key);
+            }
+            Ok(deleted)
+        })
+        .await
+    }
+
+    /// Sends a message to the work of a task: to its active run or, where it is pending, to its next one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] `invalid_signal` for a name that is empty or over-long; [`Error::LimitReached`] for data
+    /// over [`limits::SIGNAL_DATA_MAX_BYTES`]; [`Error::Unavailable`].
+    pub async fn signal(&self, key: &Key, name: &str, data: Json) -> Result<Signalled> {
+        if name.is_empty() || name.len() > limits::SIGNAL_NAME_MAX_BYTES || name.chars().any(char::is_control)
+        {
+            return Err(Error::invalid(
+                "invalid_signal",
+                format!(
+                    "the name of a signal has 1 to {} bytes, none of them control characters",
+                    limits::SIGNAL_NAME_MAX_BYTES
+                ),
+            ));
+        }
+        let bytes = data.as_str().len();
+        if bytes > limits::SIGNAL_DATA_MAX_BYTES {
+            return Err(Error::too_large("the signal's data", bytes, limits::SIGNAL_DATA_MAX_BYTES));
+        }
+        let (inner, key, name) = (self.inner.clone(), key.clone(), name.to_owned());
+        self.detached(async move {
+            let signalled = inner.store.signal(&key, &name, data, inner.clock.now()).await?;
+            if let Signalled::Recorded { run, .. } = signalled {
+                inner.live.signalled(&key, run);
+            }
+            Ok(signalled)
+        })
+        .await
+    }
+
+    /// The models that this process serves, with the kind of their runner, by name.
+    #[must_use]
+    pub fn models(&self) -> Vec<(ModelKey, &'static str)> {
+        let mut models: Vec<_> =
+            self.inner.models.iter().map(|(k, m)| (k.clone(), m.runner.kind())).collect();
+        models.sort();
+        models
+    }
+
+    /// The name of this process on record.
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        &self.inner.node
+    }
+
+    /// What this process has in hand.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let (running, starting) = self.inner.live.counts();
+        Stats {
+            running,
+            starting,
+            kept: self.inner.hub.kept(),
+            viewers: self.inner.hub.viewers(),
+            stuck: self.inner.stuck.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Cancelled once a shutdown has begun: new starts are refused, running work goes on for its grace.
+    #[must_use]
+    pub fn draining(&self) -> CancellationToken {
+        self.inner.draining.clone()
+    }
+
+    /// Cancelled once a shutdown is through with the work: viewers leave.
+    #[must_use]
+    pub fn closing(&self) -> CancellationToken {
+        self.inner.closing.clone()
+    }
+
+    /// Takes no more starts, waits up to `grace` for the work that runs, gives up what is left (on record as failed
+    /// with `NodeLost`) and lets viewers go. May be called more than once; each call returns when all is done.
+    pub async fn shutdown(&self, grace: Duration) {
+        let inner = &self.inner;
+        inner.draining.cancel();
+        inner.tasks.close();
+        if tokio::time::timeout(grace, inner.tasks.wait()).await.is_err() {
+            inner.giving_up.cancel();
+            // The store may be away: then the next process on it ends these runs as what a dead one left.
+            if tokio::time::timeout(limits::GIVE_UP_WAIT, inner.tasks.wait()).await.is_err() {
+                tracing::warn!("some runs could not be ended on record; the next start on this store will");
+            }
+        }
+        inner.closing.cancel();
+        inner.linger.clear();
+    }
+
+    /// Carries a call out to its end, even if its caller goes away.
+    async fn detached<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.inner.tasks.spawn(call).await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+impl std::fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Coordinator({})", self.inner.node)
+    }
+}
+
+impl Inner {
+    fn check_open(&self) -> Result<()> {
+        if self.draining.is_cancelled() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    fn model(&self, model: &ModelKey) -> Result<&Model> {
+        self.models.get(model).ok_or_else(|| {
+            Error::not_found(
+                "unknown_model",
+                format!(
+                    "no process serves the model {model}; check its spelling, or add it to the configuration"
+                ),
+            )
+        })
+    }
+}
+
+fn unknown_task(key: &Key) -> Error {
+    Error::not_found("unknown_task", format!("there is no task {key}; create it first"))
+}

@@ -1,0 +1,296 @@
+//! One attempt of a run, from the claim to the ending on record.
+//!
+//! Decides: when the work is over (it returned, failed, panicked, did not stop when asked, was fenced, or is given up
+//! by a shutdown) and what goes to the store then. Two things go on side by side: the work, and the writer that takes
+//! what waits in the pipeline, commits it and shows it, batch after batch. When both are through, the ending is one
+//! atomic step: status, result and the one terminal event.
+//!
+//! The order at the end keeps two promises. From the moment the ending is handed to the store, starts go to the store
+//! as well; and this process forgets the run before anybody is shown the terminal event. So whoever sees `complete`
+//! and starts again at once wins.
+//!
+//! If the process dies anywhere in here, the row still names its node and epoch: the next process finds it and ends
+//! it. If an answer of the store is lost, the very same write is sent again, and the store says that it is there.
+//! If somebody else took the task meanwhile, the write is fenced, the work is stopped, and nothing is ended.
+
+use std::{sync::Arc, sync::atomic::Ordering};
+
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Inner, live::LiveRun};
+use crate::{
+    Context, Failure, Json,
+    event::{self, Batch, Ending, Event},
+    hub::TopicUse,
+    lease::RunLease,
+    limits,
+    panic::Caught,
+    pipeline::{Closed, Pipeline},
+    runner::Signals,
+    state::{Command, EpochChange, Retries, Status, next},
+    store::{Applied, Change, StoreError, Transition, Writer},
+    task::Seq,
+};
+
+pub(super) struct Attempt {
+    inner: Arc<Inner>,
+    run: Arc<LiveRun>,
+    topic: TopicUse,
+    pipeline: Arc<Pipeline>,
+    /// The store refused a write of this attempt: it may not go on.
+    lost: CancellationToken,
+}
+
+/// How the work came to its end.
+enum Outcome {
+    /// It returned.
+    Returned(Json),
+    /// It failed or panicked.
+    Failed(Failure),
+    /// It was asked to stop and did not, within its grace.
+    Dropped,
+    /// This process shuts down, and its grace is over.
+    GivenUp,
+}
+
+/// Why an attempt may not write any more.
+#[derive(Debug)]
+enum Lost {
+    /// Another epoch holds the task, or it is gone.
+    Fenced,
+    /// The store cannot keep its log.
+    Corrupt(String),
+    /// The store could not be asked until this process had to go.
+    Abandoned,
+}
+
+impl Attempt {
+    pub(super) fn new(inner: Arc<Inner>, run: Arc<LiveRun>, topic: TopicUse) -> Self {
+        Self { inner, run, topic, pipeline: Arc::new(Pipeline::new()), lost: CancellationToken::new() }
+    }
+
+    fn lease(&self) -> &RunLease {
+        &self.run.lease
+    }
+
+    /// The whole attempt. The slot is given back when the work has really let go.
+    pub(super) async fn supervise(self, input: Json, slot: OwnedSemaphorePermit) {
+        let mut work = self.spawn_work(input);
+        let (outcome, written) = tokio::join!(self.watch(&mut work), self.write());
+        let let_go = work.is_finished() || timeout(limits::DROP_WAIT, &mut work).await.is_ok();
+        let last = match written {
+            Ok(last_seq) => self.end(outcome, last_seq).await,
+            Err(Lost::Corrupt(what)) => {
+                let failure = Failure::new("StoreCorrupt", what);
+                self.end(Outcome::Failed(failure), self.lease().start_seq()).await
+            }
+            Err(lost) => {
+                tracing::warn!(task.key = %self.lease().key(), run.epoch = %self.lease().epoch(), ?lost, "the run was stopped: it may not write any more");
+                None
+            }
+        };
+        self.run.ending();
+        self.inner.live.forget(&self.run);
+        self.topic.run_ends(last);
+        self.inner.linger.keep(self.topic);
+        if !let_go {
+            self.inner.stuck.fetch_add(1, Ordering::Relaxed);
+            let inner = self.inner;
+            tokio::spawn(async move {
+                // Its result counts no more; only that it has let go.
+                drop(work.await);
+                inner.stuck.fetch_sub(1, Ordering::Relaxed);
+                drop(slot);
+            });
+        }
+    }
+
+    /// The work runs as a task of its own, so that it can be dropped wherever it waits.
+    fn spawn_work(&self, input: Json) -> JoinHandle<Result<Json, Failure>> {
+        let signals = Signals {
+            store: self.inner.store.clone(),
+            wake: self.run.signals.subscribe(),
+            read: tokio::sync::Mutex::default(),
+        };
+        let context = Context::new(
+            self.lease().clone(),
+            self.pipeline.clone(),
+            self.run.cancel.clone(),
+            signals,
+            self.inner.clock.clone(),
+        );
+        let model = self.inner.model(self.lease().key().model_key());
+        let runner = model.expect("a claim is made for models that are served here").runner.clone();
+        tokio::spawn(Caught::new(async move { runner.run(input, context).await }))
+    }
+
+    /// Waits for the end of the work, and closes the pipeline behind it.
+    async fn watch(&self, work: &mut JoinHandle<Result<Json, Failure>>) -> Outcome {
+        let outcome = tokio::select! {
+            joined = &mut *work => match joined {
+                Ok(Ok(value)) => Outcome::Returned(value),
+                Ok(Err(failure)) => Outcome::Failed(failure),
+                Err(_) => Outcome::Failed(Failure::new("Aborted", "the runtime dropped the work")),
+            },
+            () = self.overstays() => Outcome::Dropped,
+            () = self.inner.giving_up.cancelled() => Outcome::GivenUp,
+            () = self.lost.cancelled() => Outcome::GivenUp,
+        };
+        if !work.is_finished() {
+            self.run.cancel.cancel();
+            work.abort();
+        }
+        self.pipeline.close(Closed::Ended);
+        match outcome {
+            Outcome::Returned(value) if value.as_str().len() > limits::FINAL_VALUE_MAX_BYTES => {
+                let bytes = value.as_str().len();
+                let error = crate::Error::too_large("the final value", bytes, limits::FINAL_VALUE_MAX_BYTES);
+                Outcome::Failed(Failure::new("LimitReached", error.to_string()))
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Ready when the work was asked to stop and its grace is over.
+    async fn overstays(&self) {
+        self.run.cancel.cancelled().await;
+        sleep(limits::CANCEL_GRACE).await;
+    }
+
+    /// Commits what the work sends, batch after batch, and shows each once it is on record. Returns the seq of the
+    /// last event.
+    async fn write(&self) -> Result<Seq, Lost> {
+        let mut last_seq = self.lease().start_seq();
+        while let Some(waiting) = self.pipeline.take().await {
+            let (run, epoch) = (self.lease().run(), self.lease().epoch());
+            let first = last_seq + 1;
+            let events: Vec<Event> =
+                waiting.into_iter().zip(first..).map(|(event, seq)| event.at(seq, run, epoch)).collect();
+            let append = self.transition(events.clone(), last_seq, Status::Running, Change::Append);
+            let answer = self.commit(append).await.and_then(|applied| match applied {
+                Applied::Committed { .. } | Applied::AlreadyThere => Ok(()),
+                Applied::Fenced(_) => Err(Lost::Fenced),
+                Applied::Moved(row) => Err(Lost::Corrupt(format!(
+                    "the log ends at {} and not at {last_seq} as its holder wrote it",
+                    row.last_seq
+                ))),
+            });
+            if let Err(lost) = answer {
+                self.pipeline.close(Closed::Fenced);
+                self.lost.cancel();
+                return Err(lost);
+            }
+            let batch = Arc::new(Batch::new(events));
+            last_seq = batch.last_seq();
+            self.topic.show(batch);
+        }
+        Ok(last_seq)
+    }
+
+    /// Puts the ending on record. Returns its batch, to be shown once this process has forgotten the run.
+    async fn end(&self, outcome: Outcome, last_seq: Seq) -> Option<Arc<Batch>> {
+        let held_back = self.pipeline.held_back().map(|event| event.data);
+        let mut reason = self.run.ending();
+        let mut from = if reason.is_some() { Status::Cancelling } else { Status::Running };
+        loop {
+            let command = match &outcome {
+                Outcome::Returned(_) => Command::Complete,
+                Outcome::Failed(_) => Command::Fail(Retries::Spent),
+                Outcome::Dropped => Command::Drop,
+                Outcome::GivenUp => Command::NodeLost(Retries::Spent),
+            };
+            let Ok(step) = next(from, command) else {
+                tracing::error!(task.key = %self.lease().key(), %from, ?command, "no rule ends this run from here");
+                return None;
+            };
+            let ending = ending(step.to, &outcome, reason.clone());
+            let (run, epoch) = (self.lease().run(), self.lease().epoch());
+            let event = event::terminal(&ending, held_back.as_ref(), self.inner.clock.now());
+            let events = vec![event.at(last_seq + 1, run, epoch)];
+            let mut transition = self.transition(events.clone(), last_seq, from, ending.into());
+            if step.epoch == EpochChange::Rise {
+                transition.epoch_after = epoch.next();
+            }
+            match self.commit(transition).await {
+                Ok(Applied::Committed { .. } | Applied::AlreadyThere) => {
+                    return Some(Arc::new(Batch::new(events)));
+                }
+                // A cancel came first: the table says what this ending is now.
+                Ok(Applied::Moved(row)) if row.status != from && row.status.is_held() => {
+                    from = row.status;
+                    reason = row.cancellation_reason;
+                }
+                Ok(Applied::Moved(_) | Applied::Fenced(_)) | Err(_) => {
+                    tracing::warn!(task.key = %self.lease().key(), run.epoch = %epoch, "the ending was refused: another epoch holds the task, or the store is gone");
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn transition(&self, events: Vec<Event>, after: Seq, from: Status, change: Change) -> Transition {
+        Transition {
+            key: self.lease().key().clone(),
+            writer: Writer::Holder {
+                node: self.lease().node().clone(),
+                epoch: self.lease().epoch(),
+                events,
+                after,
+            },
+            from,
+            change,
+            epoch_after: self.lease().epoch(),
+            at: self.inner.clock.now(),
+        }
+    }
+
+    /// Sends a write until the store has answered it, unchanged and before any later one.
+    async fn commit(&self, transition: Transition) -> Result<Applied, Lost> {
+        let mut wait = limits::STORE_RETRY_MIN;
+        loop {
+            match self.inner.store.apply(transition.clone()).await {
+                Ok(applied) => return Ok(applied),
+                Err(StoreError::Corrupt(what)) => {
+                    tracing::error!(task.key = %transition.key, error = %what, "the store is corrupt");
+                    return Err(Lost::Corrupt(what));
+                }
+                Err(StoreError::Unavailable(why)) => {
+                    tracing::warn!(task.key = %transition.key, error = %why, "the store cannot write; the run waits");
+                }
+            }
+            tokio::select! {
+                () = sleep(wait) => wait = (wait * 2).min(limits::STORE_RETRY_MAX),
+                () = self.inner.closing.cancelled() => return Err(Lost::Abandoned),
+            }
+        }
+    }
+}
+
+/// What a finished status says on record.
+fn ending(to: Status, outcome: &Outcome, reason: Option<String>) -> Ending {
+    match (to, outcome) {
+        (Status::Completed, Outcome::Returned(value)) => Ending::Completed { final_value: value.clone() },
+        (Status::Failed, Outcome::Failed(failure)) => Ending::Failed { failure: failure.clone() },
+        (Status::Cancelled, _) => {
+            Ending::Cancelled { reason: reason.unwrap_or_else(|| super::settle::DEFAULT_REASON.to_owned()) }
+        }
+        _ => Ending::Failed {
+            failure: super::settle::node_lost("the process shut down before the work ended"),
+        },
+    }
+}
+
+impl std::convert::From<Ending> for Change {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Completed { final_value } => Self::Completed { final_value },
+            Ending::Failed { failure } => Self::Failed { failure },
+            Ending::Cancelled { reason } => Self::Cancelled { reason },
+        }
+    }
+}

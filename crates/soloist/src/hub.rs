@@ -1,0 +1,319 @@
+//! Wake-ups and recent events, inside one process.
+//!
+//! Decides: what a viewer can read from memory, and when it should look again. A [`Topic`] is what this process keeps
+//! for one task: a bounded window of the newest batches, and a version that rises whenever a viewer should look. It
+//! stays while a run, a viewer or the linger uses it, and goes with its last use.
+//!
+//! Never decides: what is true. The log in the store is; a topic may lag, may have forgotten, may be gone. A batch
+//! comes here only after its commit. While a run of this process is under way nobody reads past what was shown here, so
+//! that the terminal event reaches no viewer before this process has forgotten the run.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    Key,
+    event::{Batch, Slice},
+    limits,
+    task::Seq,
+};
+
+/// All topics of this process.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    topics: Mutex<HashMap<Key, Held>>,
+    pub(crate) viewers: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Held {
+    topic: Arc<Topic>,
+    uses: usize,
+}
+
+/// What this process keeps of one task's log.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    state: Mutex<State>,
+    /// Rises whenever a viewer should look again.
+    version: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Batches that follow each other without a hole.
+    window: VecDeque<Arc<Batch>>,
+    events: usize,
+    bytes: usize,
+    /// While a run of this process is under way: the last seq that viewers may see.
+    shown: Option<Seq>,
+    deleted: bool,
+}
+
+/// What a topic says to a viewer that stands at a cursor.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// The events after the cursor are here.
+    Here(Slice),
+    /// They are not here; the store may have some, up to this seq.
+    InStore(Seq),
+    /// There is nothing after the cursor yet.
+    Nothing,
+    /// The task was deleted.
+    Deleted,
+}
+
+impl Hub {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Held>> {
+        self.topics.lock().expect("no code panics while it holds the topics")
+    }
+
+    /// The topic of a task, kept at least as long as what is returned.
+    pub(crate) fn topic(self: &Arc<Self>, key: &Key) -> TopicUse {
+        let mut topics = self.lock();
+        let held = topics.entry(key.clone()).or_insert_with(|| Held {
+            topic: Arc::new(Topic { state: Mutex::default(), version: watch::Sender::new(0) }),
+            uses: 0,
+        });
+        held.uses += 1;
+        TopicUse { hub: self.clone(), key: key.clone(), topic: held.topic.clone() }
+    }
+
+    /// The topic of a task where something uses it already.
+    pub(crate) fn existing(self: &Arc<Self>, key: &Key) -> Option<TopicUse> {
+        let mut topics = self.lock();
+        let held = topics.get_mut(key)?;
+        held.uses += 1;
+        Some(TopicUse { hub: self.clone(), key: key.clone(), topic: held.topic.clone() })
+    }
+
+    /// The task is gone, and its events with it: its viewers are told, and a new task of that key gets a topic of its
+    /// own.
+    pub(crate) fn delete(&self, key: &Key) {
+        if let Some(held) = self.lock().remove(key) {
+            held.topic.lock().deleted = true;
+            held.topic.wake();
+        }
+    }
+
+    /// How many tasks something is kept for.
+    pub(crate) fn kept(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub(crate) fn viewers(&self) -> usize {
+        self.viewers.load(Ordering::Relaxed)
+    }
+}
+
+/// A use of a topic. The topic goes with the last of them.
+#[derive(Debug)]
+pub(crate) struct TopicUse {
+    hub: Arc<Hub>,
+    key: Key,
+    topic: Arc<Topic>,
+}
+
+impl std::ops::Deref for TopicUse {
+    type Target = Topic;
+
+    fn deref(&self) -> &Topic {
+        &self.topic
+    }
+}
+
+impl Drop for TopicUse {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut held) = self.hub.lock().entry(self.key.clone())
+            && Arc::ptr_eq(&held.get().topic, &self.topic)
+        {
+            held.get_mut().uses -= 1;
+            if held.get().uses == 0 {
+                held.remove();
+            }
+        }
+    }
+}
+
+impl Topic {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while it holds the window")
+    }
+
+    fn wake(&self) {
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// To be told when to look again. Take it before looking.
+    pub(crate) fn versions(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Bytes in the window.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// A run of this process begins; its log so far ends at `last_seq`.
+    pub(crate) fn run_begins(&self, last_seq: Seq) {
+        let mut state = self.lock();
+        state.shown = Some(state.shown.unwrap_or(0).max(last_seq));
+        drop(state);
+        self.wake();
+    }
+
+    /// A batch is on record; show it.
+    pub(crate) fn show(&self, batch: Arc<Batch>) {
+        let mut state = self.lock();
+        if let Some(shown) = state.shown {
+            state.shown = Some(shown.max(batch.last_seq()));
+        }
+        state.push(batch);
+        drop(state);
+        self.wake();
+    }
+
+    /// The run of this process is over and forgotten; show its last batch, if there is one.
+    pub(crate) fn run_ends(&self, last: Option<Arc<Batch>>) {
+        let mut state = self.lock();
+        state.shown = None;
+        if let Some(batch) = last {
+            state.push(batch);
+        }
+        drop(state);
+        self.wake();
+    }
+
+    /// What there is after a cursor.
+    pub(crate) fn look(&self, cursor: Seq) -> Look {
+        let state = self.lock();
+        if state.deleted {
+            return Look::Deleted;
+        }
+        let in_window = match (state.window.front(), state.window.back()) {
+            (Some(first), Some(last)) => first.first_seq() <= cursor + 1 && cursor < last.last_seq(),
+            _ => false,
+        };
+        if in_window {
+            let index = state.window.partition_point(|batch| batch.last_seq() <= cursor);
+            let slice = Slice::after(state.window[index].clone(), cursor);
+            return Look::Here(slice.expect("the batch ends after the cursor"));
+        }
+        match state.shown {
+            Some(shown) if cursor >= shown => Look::Nothing,
+            Some(shown) => Look::InStore(shown),
+            None => Look::InStore(Seq::MAX),
+        }
+    }
+}
+
+impl State {
+    /// Keeps the window dense and within its bounds. A batch that comes late (a newer one is here) stays in the store
+    /// alone; one after a hole begins the window anew.
+    fn push(&mut self, batch: Arc<Batch>) {
+        if let Some(last) = self.window.back().map(|b| b.last_seq()) {
+            if batch.first_seq() <= last {
+                return;
+            }
+            if batch.first_seq() != last + 1 {
+                self.window.clear();
+                (self.events, self.bytes) = (0, 0);
+            }
+        }
+        self.events += batch.events().len();
+        self.bytes += batch.data_bytes();
+        self.window.push_back(batch);
+        while self.window.len() > 1
+            && (self.events > limits::WINDOW_MAX_EVENTS || self.bytes > limits::WINDOW_MAX_BYTES)
+        {
+            let old = self.window.pop_front().expect("the window has more than one batch");
+            self.events -= old.events().len();
+            self.bytes -= old.data_bytes();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Timestamp,
+        event::{Data, NewEvent},
+        task::Epoch,
+    };
+
+    fn batch(seqs: std::ops::RangeInclusive<Seq>, bytes: usize) -> Arc<Batch> {
+        Arc::new(Batch::new(
+            seqs.map(|seq| {
+                let data = Data::Text("x".repeat(bytes).into());
+                NewEvent::from_work("a", data, Timestamp::from_micros(0)).unwrap().at(seq, 1, Epoch(1))
+            })
+            .collect(),
+        ))
+    }
+
+    fn here(look: Look) -> (Seq, Seq) {
+        match look {
+            Look::Here(slice) => (slice.events()[0].seq, slice.last_seq()),
+            other => panic!("not in the window: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_viewer_reads_the_window_and_is_sent_to_the_store_before_it() {
+        let hub = Arc::new(Hub::default());
+        let topic = hub.topic(&"a/b/c".parse().unwrap());
+        topic.run_begins(10);
+        assert!(matches!(topic.look(10), Look::Nothing));
+        topic.show(batch(11..=12, 1));
+        topic.show(batch(13..=15, 1));
+        assert_eq!(here(topic.look(10)), (11, 12));
+        assert_eq!(here(topic.look(11)), (12, 12));
+        assert_eq!(here(topic.look(12)), (13, 15));
+        assert!(matches!(topic.look(15), Look::Nothing));
+        assert!(matches!(topic.look(9), Look::InStore(15)));
+        topic.run_ends(Some(batch(16..=16, 1)));
+        assert_eq!(here(topic.look(15)), (16, 16));
+        assert!(matches!(topic.look(16), Look::InStore(Seq::MAX)));
+    }
+
+    #[test]
+    fn s8_the_window_is_bounded_in_bytes_and_events_and_never_has_a_hole() {
+        let hub = Arc::new(Hub::default());
+        let topic = hub.topic(&"a/b/c".parse().unwrap());
+        topic.run_begins(0);
+        for i in 0..64 {
+            topic.show(batch(i * 4 + 1..=i * 4 + 4, 1 << 14));
+        }
+        assert!(topic.bytes() <= limits::WINDOW_MAX_BYTES);
+        assert!(matches!(topic.look(0), Look::InStore(256)));
+        topic.show(batch(300..=301, 1));
+        assert!(
+            matches!(topic.look(255), Look::InStore(301)),
+            "what was before the hole is read from the store"
+        );
+        assert_eq!(here(topic.look(299)), (300, 301));
+        topic.show(batch(257..=257, 1));
+        assert_eq!(here(topic.look(300)), (301, 301), "a late batch changes nothing");
+    }
+
+    #[test]
+    fn a_topic_goes_with_its_last_use() {
+        let hub = Arc::new(Hub::default());
+        let key: Key = "a/b/c".parse().unwrap();
+        assert!(hub.existing(&key).is_none());
+        let first = hub.topic(&key);
+        let second = hub.existing(&key).unwrap();
+        drop(first);
+        assert_eq!(hub.kept(), 1);
+        drop(second);
+        assert_eq!(hub.kept(), 0);
+    }
+}

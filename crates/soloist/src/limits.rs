@@ -1,0 +1,111 @@
+//! Every bound of the product, in one place, each with its unit in its name.
+//!
+//! Decides: how much of anything one task, one event or one process may take. Nothing outside this file defines
+//! a bound; other crates import theirs from here, so that "what limits exist?" has one answer.
+
+use std::time::Duration;
+
+/// Longest `app` or `model`, in bytes.
+pub const NAME_MAX_BYTES: usize = 64;
+/// Longest task `id`, in bytes.
+pub const ID_MAX_BYTES: usize = 128;
+/// Longest input of a task, in bytes of JSON text.
+pub const INPUT_MAX_BYTES: usize = 1 << 20;
+/// Longest request body that the HTTP API reads: an input, and room for the options around it.
+pub const BODY_MAX_BYTES: usize = INPUT_MAX_BYTES + (16 << 10);
+/// Deepest nesting of arrays and objects in JSON that is taken in.
+pub const JSON_MAX_DEPTH: usize = 120;
+/// Longest event type, in bytes.
+pub const EVENT_TYPE_MAX_BYTES: usize = 128;
+/// Longest data of one event, in bytes.
+pub const EVENT_DATA_MAX_BYTES: usize = 1 << 20;
+/// Longest final value of a run, in bytes of JSON text.
+pub const FINAL_VALUE_MAX_BYTES: usize = 1 << 20;
+/// Longest error message that is kept, in bytes; more is cut and marked.
+pub const MESSAGE_MAX_BYTES: usize = 8 << 10;
+/// Longest traceback that is kept, in bytes; more is cut and marked.
+pub const TRACEBACK_MAX_BYTES: usize = 64 << 10;
+/// Longest reason of a cancel, in bytes.
+pub const REASON_MAX_BYTES: usize = 1 << 10;
+/// Longest owner, in bytes.
+pub const OWNER_MAX_BYTES: usize = 256;
+/// Longest name of a signal, in bytes.
+pub const SIGNAL_NAME_MAX_BYTES: usize = 64;
+/// Longest data of one signal, in bytes of JSON text.
+pub const SIGNAL_DATA_MAX_BYTES: usize = 64 << 10;
+/// Most signals that one run keeps.
+pub const SIGNALS_MAX_PER_RUN: u64 = 10_000;
+
+/// Events that may wait between the work and the store; beyond them `send_event` waits.
+pub const PIPELINE_MAX_EVENTS: usize = 4_096;
+/// Bytes of event data that may wait between the work and the store; beyond them `send_event` waits.
+pub const PIPELINE_MAX_BYTES: usize = 1 << 20;
+/// Events of one task that are kept in memory for viewers near the tail.
+pub const WINDOW_MAX_EVENTS: usize = 8_192;
+/// Bytes of event data of one task that are kept in memory for viewers near the tail.
+pub const WINDOW_MAX_BYTES: usize = 1 << 20;
+/// Events in one page that is read from the store.
+pub const PAGE_MAX_EVENTS: usize = 1_000;
+/// Bytes of event data in one page that is read from the store (a page always holds at least one event).
+pub const PAGE_MAX_BYTES: usize = 256 << 10;
+/// Events in one page where the caller names no limit.
+pub const PAGE_DEFAULT_EVENTS: usize = 100;
+/// Tasks in one page of a list.
+pub const LIST_MAX_TASKS: usize = 1_000;
+/// Tasks in one page of a list where the caller names no limit.
+pub const LIST_DEFAULT_TASKS: usize = 50;
+
+/// Runs of one native model at a time in one process, by default.
+pub const NATIVE_MAX_CONCURRENT: usize = 10_000;
+/// Runs of one exec model at a time in one process, by default.
+pub const EXEC_MAX_CONCURRENT: usize = 64;
+
+/// How long a finished run stays in memory for late viewers, by default.
+pub const LINGER: Duration = Duration::from_secs(60);
+/// Tasks whose finished runs stay in memory at a time; beyond them the oldest goes before its linger is over.
+pub const LINGER_MAX_TASKS: usize = 10_000;
+/// Bytes of event data of finished runs that stay in memory; beyond them the oldest goes before its linger is over.
+pub const LINGER_MAX_BYTES: usize = 64 << 20;
+/// How long work that was asked to stop may take before it is dropped.
+pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
+/// How long dropped work may take to let go of its thread before it counts as stuck.
+pub const DROP_WAIT: Duration = Duration::from_secs(1);
+/// How long a shutdown waits, after its grace, for the endings of what it gave up to be on record.
+pub const GIVE_UP_WAIT: Duration = Duration::from_secs(5);
+/// How long a shutdown waits for running work, by default.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
+/// Longest that a caller may wait for the end of a cancelled run over HTTP.
+pub const CANCEL_WAIT_MAX: Duration = Duration::from_secs(60);
+/// First wait before a write that the store could not take is sent again; it doubles.
+pub const STORE_RETRY_MIN: Duration = Duration::from_millis(20);
+/// Longest wait before a write that the store could not take is sent again.
+pub const STORE_RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Silence on a stream after which a heartbeat comment is sent.
+pub const SSE_HEARTBEAT: Duration = Duration::from_secs(15);
+/// Reconnection time that a stream tells its client first.
+pub const SSE_RETRY_MS: u64 = 2_000;
+
+/// Longest line of an exec command that becomes one event, in bytes; the rest of it is cut and marked.
+pub const EXEC_LINE_MAX_BYTES: usize = 64 << 10;
+/// Tail of an exec command's stderr that becomes the traceback of its failure, in bytes.
+pub const EXEC_STDERR_TAIL_BYTES: usize = 16 << 10;
+/// Longest input that is also handed to an exec command in its environment, in bytes.
+pub const EXEC_ENV_INPUT_MAX_BYTES: usize = 64 << 10;
+/// How long an exec command has between SIGTERM and SIGKILL.
+pub const EXEC_TERM_GRACE: Duration = Duration::from_secs(5);
+
+/// Cuts `text` to at most `max` bytes at a character boundary and marks the cut.
+///
+/// ```
+/// assert_eq!(soloist::limits::cut("abc", 3), "abc");
+/// assert_eq!(soloist::limits::cut("abcd", 3), "abc [cut]");
+/// ```
+#[must_use]
+pub fn cut(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    let end = (0..=max).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+    format!("{} [cut]", &text[..end])
+}

@@ -1,0 +1,90 @@
+//! The guards: who may claim, and whose write is accepted, as pure functions of a task's row.
+//!
+//! Decides: the answer that every store must give to a claim and to a transition. The memory store calls these
+//! functions; an SQL store says the same in the `WHERE` of one statement and calls them to word the answer where that
+//! statement matched no row. The contract suite holds both to a table over every combination.
+
+use super::{Applied, Change, Claim, Current, Transition, Writer};
+use crate::{
+    state::{Command, Place, Policy, Refusal, next},
+    task::{Epoch, Seq},
+};
+
+/// What a claim is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaimVerdict {
+    /// It wins.
+    Win,
+    /// A run is active.
+    Active,
+    /// Finished, and the policy does not start it again.
+    Finished,
+    /// The claimer is dead.
+    NodeDead,
+}
+
+/// Judges a claim by the task's row and by whether the claimer is alive.
+#[must_use]
+pub fn claim(row: &Current, policy: Policy, node_alive: bool) -> ClaimVerdict {
+    match next(row.status, Command::Start(policy, Place::Here)) {
+        Err(Refusal::AlreadyFinished) => ClaimVerdict::Finished,
+        Err(_) => ClaimVerdict::Active,
+        Ok(_) if node_alive => ClaimVerdict::Win,
+        Ok(_) => ClaimVerdict::NodeDead,
+    }
+}
+
+/// The answer to a claim that did not win, from the row that a store read for it; `None` where that row is startable,
+/// so that the claim must be tried again.
+#[must_use]
+pub fn lost_claim(row: Option<Current>, policy: Policy, node_alive: bool) -> Option<Claim> {
+    let Some(row) = row else { return Some(Claim::Missing) };
+    match claim(&row, policy, node_alive) {
+        ClaimVerdict::Win => None,
+        ClaimVerdict::Active => Some(Claim::Active(row)),
+        ClaimVerdict::Finished => Some(Claim::Finished(row)),
+        ClaimVerdict::NodeDead => Some(Claim::NodeDead),
+    }
+}
+
+/// Whether a transition may be committed on this row: the compare of the compare-and-set.
+#[must_use]
+pub fn admits(row: &Current, t: &Transition) -> bool {
+    let status = match t.change {
+        Change::Append => row.status.is_held(),
+        _ => row.status == t.from,
+    };
+    let writer = match &t.writer {
+        Writer::Holder { node, epoch, after, .. } => {
+            row.status.is_held()
+                && row.epoch == *epoch
+                && row.node.as_ref() == Some(node)
+                && row.last_seq == *after
+        }
+        Writer::Outsider { epoch, .. } => row.epoch == *epoch,
+    };
+    status && writer
+}
+
+/// The answer to a transition that was not committed, from the row (`None`: no such task). `epoch_at` tells the epoch
+/// of the event with a seq, where the log has it.
+pub fn refused(row: Option<Current>, t: &Transition, epoch_at: impl Fn(Seq) -> Option<Epoch>) -> Applied {
+    let Some(row) = row else { return Applied::Fenced(None) };
+    match &t.writer {
+        Writer::Holder { node, epoch, events, .. } => {
+            // Sent again after a lost answer: the last of these events stands in the log under this very epoch.
+            if events.last().is_some_and(|e| row.last_seq >= e.seq && epoch_at(e.seq) == Some(*epoch)) {
+                return Applied::AlreadyThere;
+            }
+            let holds = row.status.is_held() && row.epoch == *epoch && row.node.as_ref() == Some(node);
+            if holds { Applied::Moved(row) } else { Applied::Fenced(Some(row)) }
+        }
+        Writer::Outsider { epoch, .. } => {
+            if row.epoch == *epoch {
+                Applied::Moved(row)
+            } else {
+                Applied::Fenced(Some(row))
+            }
+        }
+    }
+}

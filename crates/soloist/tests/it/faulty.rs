@@ -1,0 +1,185 @@
+//! What happens when the store answers late, not at all, or after it has done what it was asked.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use soloist::{
+    Cancel, CancelOptions, Create, Delete, Event, From, Json, Key, MemoryStore, NewTask, NodeId, Run, Start,
+    Status, Store, StoreError, Task, TaskFilter, TaskPage, Timestamp,
+    store::{Applied, Claim, ClaimRequest, EventRange, Orphan, Signal, Signalled, StoreResult, Transition},
+};
+use tokio::sync::Semaphore;
+
+use crate::models::{create, drain, open_on, start, watch};
+
+/// A real store behind a line that can be held or cut.
+#[derive(Default)]
+struct Line {
+    store: MemoryStore,
+    /// Answers to claims wait for a permit, once set.
+    claims_held: Option<Semaphore>,
+    claims: AtomicUsize,
+    /// So many writes are not done, and answered as unavailable.
+    lose_writes: AtomicUsize,
+    /// So many writes are done, and answered as unavailable.
+    lose_answers: AtomicUsize,
+}
+
+fn take_one(counter: &AtomicUsize) -> bool {
+    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+}
+
+fn cut() -> StoreError {
+    StoreError::Unavailable("the line is cut".into())
+}
+
+#[async_trait]
+impl Store for Line {
+    async fn join(&self, node: &NodeId, at: Timestamp) -> StoreResult<()> {
+        self.store.join(node, at).await
+    }
+
+    async fn create(&self, task: NewTask, at: Timestamp) -> StoreResult<Create> {
+        self.store.create(task, at).await
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim> {
+        self.claims.fetch_add(1, Ordering::SeqCst);
+        let answer = self.store.claim(request).await;
+        if let Some(held) = &self.claims_held {
+            held.acquire().await.unwrap().forget();
+        }
+        answer
+    }
+
+    async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
+        if take_one(&self.lose_writes) {
+            return Err(cut());
+        }
+        let answer = self.store.apply(transition).await;
+        if take_one(&self.lose_answers) { Err(cut()) } else { answer }
+    }
+
+    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Orphan>> {
+        self.store.orphans(limit).await
+    }
+
+    async fn task(&self, key: &Key) -> StoreResult<Option<Task>> {
+        self.store.task(key).await
+    }
+
+    async fn list(&self, filter: TaskFilter) -> StoreResult<TaskPage> {
+        self.store.list(filter).await
+    }
+
+    async fn events(&self, key: &Key, range: EventRange) -> StoreResult<Vec<Event>> {
+        self.store.events(key, range).await
+    }
+
+    async fn delete(&self, key: &Key) -> StoreResult<Delete> {
+        self.store.delete(key).await
+    }
+
+    async fn signal(&self, key: &Key, name: &str, data: Json, at: Timestamp) -> StoreResult<Signalled> {
+        self.store.signal(key, name, data, at).await
+    }
+
+    async fn signals(&self, key: &Key, run: Run, after: u64, limit: usize) -> StoreResult<Vec<Signal>> {
+        self.store.signals(key, run, after, limit).await
+    }
+}
+
+#[tokio::test]
+async fn starts_that_arrive_while_a_trip_is_under_way_share_the_next_one() {
+    let line = Arc::new(Line { claims_held: Some(Semaphore::new(0)), ..Line::default() });
+    let coordinator = open_on(line.clone()).await;
+    let key = create(&coordinator, "t/Wait/1", "{}").await;
+    let starts: Vec<_> = (0..50)
+        .map(|_| {
+            let (coordinator, key) = (coordinator.clone(), key.clone());
+            tokio::spawn(async move { start(&coordinator, &key).await })
+        })
+        .collect();
+    while line.claims.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    line.claims_held.as_ref().unwrap().add_permits(100);
+    let mut won = 0;
+    for answer in starts {
+        won += usize::from(matches!(answer.await.unwrap(), Start::Started { run: 1 }));
+    }
+    assert_eq!((won, line.claims.load(Ordering::SeqCst)), (1, 1), "the others find the run in memory");
+}
+
+#[tokio::test]
+async fn a_cancel_that_is_committed_before_the_claim_is_answered_reaches_the_work() {
+    let line = Arc::new(Line { claims_held: Some(Semaphore::new(0)), ..Line::default() });
+    let coordinator = open_on(line.clone()).await;
+    let key = create(&coordinator, "t/Wait/1", "{}").await;
+    let starting = tokio::spawn({
+        let (coordinator, key) = (coordinator.clone(), key.clone());
+        async move { start(&coordinator, &key).await }
+    });
+    while coordinator.task(&key).await.unwrap().status != Status::Running {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        coordinator.cancel(&key, CancelOptions::default()).await.unwrap(),
+        Cancel::Cancelling { run: 1 }
+    );
+    line.claims_held.as_ref().unwrap().add_permits(1);
+    assert_eq!(starting.await.unwrap(), Start::Started { run: 1 });
+    assert_eq!(coordinator.ended(&key, 1).await.unwrap().status, Status::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s3_s7_writes_and_answers_that_are_lost_leave_one_dense_log_with_one_ending() {
+    for (lose_writes, lose_answers) in [(3, 0), (0, 1), (0, 2), (1, 2), (5, 5)] {
+        let line = Arc::new(Line {
+            lose_writes: AtomicUsize::new(lose_writes),
+            lose_answers: AtomicUsize::new(lose_answers),
+            ..Line::default()
+        });
+        let coordinator = open_on(line.clone()).await;
+        let key = create(&coordinator, "t/Count/1", r#"{"events":10000}"#).await;
+        start(&coordinator, &key).await;
+        let seen = drain(&mut watch(&coordinator, &key, From::RunStart).await).await;
+        assert!(seen.iter().map(|e| e.seq).eq(1..=10001), "{lose_writes} {lose_answers}");
+        let endings = seen.iter().filter(|e| e.event_type.is_terminal()).count();
+        assert_eq!((endings, coordinator.task(&key).await.unwrap().last_seq), (1, 10001));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_store_is_away_the_work_waits_and_nothing_is_shown() {
+    let line = Arc::new(Line { lose_writes: AtomicUsize::new(usize::MAX), ..Line::default() });
+    let coordinator = open_on(line.clone()).await;
+    let key = create(&coordinator, "t/Count/1", r#"{"events":50000}"#).await;
+    start(&coordinator, &key).await;
+    let mut viewer = watch(&coordinator, &key, From::RunStart).await;
+    assert!(tokio::time::timeout(Duration::from_secs(60), viewer.next()).await.is_err());
+    line.lose_writes.store(0, Ordering::SeqCst);
+    assert!(drain(&mut viewer).await.iter().map(|e| e.seq).eq(1..=50001));
+}
+
+#[tokio::test]
+async fn a_task_that_is_deleted_under_its_run_fences_it() {
+    let line = Arc::new(Line::default());
+    let coordinator = open_on(line.clone()).await;
+    let key = create(&coordinator, "t/Wait/1", "{}").await;
+    start(&coordinator, &key).await;
+    // What no call of the library does: the record goes while the run is active.
+    let other = open_on(line.clone()).await;
+    assert_eq!(other.task(&key).await.unwrap().status, Status::Failed);
+    assert_eq!(other.delete(&key).await.unwrap(), Delete::Deleted);
+    coordinator.signal(&key, "go", Json::null()).await.unwrap();
+    coordinator.shutdown(Duration::ZERO).await;
+    assert_eq!(coordinator.stats().running, 0);
+    assert!(other.task(&key).await.is_err());
+}

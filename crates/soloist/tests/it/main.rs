@@ -1,0 +1,10 @@
+//! The library by its promises, on the memory store.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod attempts;
+mod faulty;
+mod models;
+mod starts;
+mod state_table;
+mod viewers;
