@@ -56,6 +56,12 @@ impl FromStr for Timestamp {
     }
 }
 
+/// The host's wall clock in nanoseconds since the Unix epoch, for measurements that compare two processes of one host.
+#[must_use]
+pub fn wall_clock_ns() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
 /// Where "now" comes from. Tests hand in a clock of their own; everything else uses [`SystemClock`].
 pub trait Clock: Send + Sync + 'static {
     /// The present.

@@ -22,7 +22,7 @@ use crate::{
     Key,
     event::{Batch, Slice},
     limits,
-    task::Seq,
+    task::{Epoch, Seq},
 };
 
 /// All topics of this process.
@@ -52,8 +52,8 @@ struct State {
     window: VecDeque<Arc<Batch>>,
     events: usize,
     bytes: usize,
-    /// While a run of this process is under way: the last seq that viewers may see.
-    shown: Option<Seq>,
+    /// While a run of this process is under way: its epoch, and the last seq that viewers may see.
+    shown: Option<(Epoch, Seq)>,
     deleted: bool,
 }
 
@@ -161,29 +161,30 @@ impl Topic {
         self.lock().bytes
     }
 
-    /// A run of this process begins; its log so far ends at `last_seq`.
-    pub(crate) fn run_begins(&self, last_seq: Seq) {
-        let mut state = self.lock();
-        state.shown = Some(state.shown.unwrap_or(0).max(last_seq));
-        drop(state);
+    /// A run of this process begins under this epoch; its log so far ends at `last_seq`.
+    pub(crate) fn run_begins(&self, epoch: Epoch, last_seq: Seq) {
+        self.lock().shown = Some((epoch, last_seq));
         self.wake();
     }
 
     /// A batch is on record; show it.
     pub(crate) fn show(&self, batch: Arc<Batch>) {
         let mut state = self.lock();
-        if let Some(shown) = state.shown {
-            state.shown = Some(shown.max(batch.last_seq()));
+        if let Some((_, shown)) = &mut state.shown {
+            *shown = batch.last_seq().max(*shown);
         }
         state.push(batch);
         drop(state);
         self.wake();
     }
 
-    /// The run of this process is over and forgotten; show its last batch, if there is one.
-    pub(crate) fn run_ends(&self, last: Option<Arc<Batch>>) {
+    /// The run of this epoch is over and forgotten; show its last batch, if there is one. A newer run of this process
+    /// that has begun meanwhile goes on.
+    pub(crate) fn run_ends(&self, epoch: Epoch, last: Option<Arc<Batch>>) {
         let mut state = self.lock();
-        state.shown = None;
+        if state.shown.is_some_and(|(of, _)| of == epoch) {
+            state.shown = None;
+        }
         if let Some(batch) = last {
             state.push(batch);
         }
@@ -207,8 +208,8 @@ impl Topic {
             return Look::Here(slice.expect("the batch ends after the cursor"));
         }
         match state.shown {
-            Some(shown) if cursor >= shown => Look::Nothing,
-            Some(shown) => Look::InStore(shown),
+            Some((_, shown)) if cursor >= shown => Look::Nothing,
+            Some((_, shown)) => Look::InStore(shown),
             None => Look::InStore(Seq::MAX),
         }
     }
@@ -246,7 +247,6 @@ mod tests {
     use crate::{
         Timestamp,
         event::{Data, NewEvent},
-        task::Epoch,
     };
 
     fn batch(seqs: std::ops::RangeInclusive<Seq>, bytes: usize) -> Arc<Batch> {
@@ -270,7 +270,7 @@ mod tests {
     fn a_viewer_reads_the_window_and_is_sent_to_the_store_before_it() {
         let hub = Arc::new(Hub::default());
         let topic = hub.topic(&"a/b/c".parse().unwrap());
-        topic.run_begins(10);
+        topic.run_begins(Epoch(1), 10);
         assert!(matches!(topic.look(10), Look::Nothing));
         topic.show(batch(11..=12, 1));
         topic.show(batch(13..=15, 1));
@@ -279,7 +279,10 @@ mod tests {
         assert_eq!(here(topic.look(12)), (13, 15));
         assert!(matches!(topic.look(15), Look::Nothing));
         assert!(matches!(topic.look(9), Look::InStore(15)));
-        topic.run_ends(Some(batch(16..=16, 1)));
+        topic.run_begins(Epoch(2), 16);
+        topic.run_ends(Epoch(1), Some(batch(16..=16, 1)));
+        assert!(matches!(topic.look(16), Look::Nothing), "a newer run goes on");
+        topic.run_ends(Epoch(2), None);
         assert_eq!(here(topic.look(15)), (16, 16));
         assert!(matches!(topic.look(16), Look::InStore(Seq::MAX)));
     }
@@ -288,7 +291,7 @@ mod tests {
     fn s8_the_window_is_bounded_in_bytes_and_events_and_never_has_a_hole() {
         let hub = Arc::new(Hub::default());
         let topic = hub.topic(&"a/b/c".parse().unwrap());
-        topic.run_begins(0);
+        topic.run_begins(Epoch(1), 0);
         for i in 0..64 {
             topic.show(batch(i * 4 + 1..=i * 4 + 4, 1 << 14));
         }

@@ -47,13 +47,15 @@ pub const WINDOW_MAX_BYTES: usize = 1 << 20;
 /// Events in one page that is read from the store.
 pub const PAGE_MAX_EVENTS: usize = 1_000;
 /// Bytes of event data in one page that is read from the store (a page always holds at least one event).
-pub const PAGE_MAX_BYTES: usize = 256 << 10;
+pub const PAGE_MAX_BYTES: usize = 128 << 10;
 /// Events in one page where the caller names no limit.
 pub const PAGE_DEFAULT_EVENTS: usize = 100;
 /// Tasks in one page of a list.
 pub const LIST_MAX_TASKS: usize = 1_000;
 /// Tasks in one page of a list where the caller names no limit.
 pub const LIST_DEFAULT_TASKS: usize = 50;
+/// Bytes of inputs and final values in one page of a list (a page always holds at least one task where there is one).
+pub const LIST_MAX_BYTES: usize = 8 << 20;
 
 /// Runs of one native model at a time in one process, by default.
 pub const NATIVE_MAX_CONCURRENT: usize = 10_000;
@@ -81,10 +83,40 @@ pub const STORE_RETRY_MIN: Duration = Duration::from_millis(20);
 /// Longest wait before a write that the store could not take is sent again.
 pub const STORE_RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// Writes that may wait for the one writer of an SQLite file; beyond them their callers wait.
+pub const SQLITE_QUEUE_MAX_REQUESTS: usize = 1_024;
+/// Writes that share one commit.
+pub const SQLITE_GROUP_MAX_REQUESTS: usize = 512;
+/// Bytes of event data after which a group of writes takes in no further one.
+pub const SQLITE_GROUP_MAX_BYTES: usize = 4 << 20;
+/// Threads that read an SQLite file, each with a connection of its own.
+pub const SQLITE_READERS: usize = 4;
+/// Reads that may wait for those threads; beyond them their callers wait.
+pub const SQLITE_READS_MAX_WAITING: usize = 256;
+/// Memory that each connection may use for pages of an SQLite file.
+pub const SQLITE_CACHE_MAX_BYTES: usize = 256 << 10;
+/// Size to which the write-ahead log of an SQLite file is cut back after a burst.
+pub const SQLITE_WAL_KEPT_BYTES: usize = 64 << 20;
+/// Size at which the write-ahead log of an SQLite file is first copied into the file.
+pub const SQLITE_CHECKPOINT_BYTES: usize = 16 << 20;
+/// How long a connection waits for another program (a backup, the `sqlite3` shell) to let go of an SQLite file.
+pub const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Silence on a stream after which a heartbeat comment is sent.
 pub const SSE_HEARTBEAT: Duration = Duration::from_secs(15);
 /// Reconnection time that a stream tells its client first.
 pub const SSE_RETRY_MS: u64 = 2_000;
+/// Shortest reconnection time that a stream tells a client which it cannot serve now; up to twice as long at random,
+/// so that clients which were sent away together do not come back together.
+pub const SSE_COME_BACK_MS: u64 = 2_000;
+/// Seconds that a client which cannot be served now is told to wait (`Retry-After`).
+pub const RETRY_AFTER_SECONDS: u64 = 2;
+/// How long a client may take to send the head of a request, and again to send its body.
+pub const REQUEST_READ_MAX: Duration = Duration::from_secs(30);
+/// Most bytes of an over-long body that are read and dropped, so that its sender reads why it was refused.
+pub const BODY_DISCARD_MAX_BYTES: usize = 16 << 20;
+/// How long a server that was told to stop waits for the requests under way.
+pub const STOP_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Longest line of an exec command that becomes one event, in bytes; the rest of it is cut and marked.
 pub const EXEC_LINE_MAX_BYTES: usize = 64 << 10;
@@ -94,6 +126,37 @@ pub const EXEC_STDERR_TAIL_BYTES: usize = 16 << 10;
 pub const EXEC_ENV_INPUT_MAX_BYTES: usize = 64 << 10;
 /// How long an exec command has between SIGTERM and SIGKILL.
 pub const EXEC_TERM_GRACE: Duration = Duration::from_secs(5);
+/// Longest line of an exec command that is read as an event of its own (one that begins with `{`), in bytes: the data
+/// of one event, and room for its type around them.
+pub const EXEC_JSON_LINE_MAX_BYTES: usize = EVENT_DATA_MAX_BYTES + (4 << 10);
+/// Longest argument that a template may make for an exec command, in bytes; Linux takes no longer one.
+pub const EXEC_ARGUMENT_MAX_BYTES: usize = (128 << 10) - 1;
+/// Bytes that are read from an exec command's output at once.
+pub const EXEC_READ_BYTES: usize = 32 << 10;
+/// Longest wait for a sign that an exec command has exited before it is looked at again.
+pub const EXEC_EXIT_POLL: Duration = Duration::from_secs(1);
+/// Wait between two looks at an exec command's process group while it is being ended.
+pub const EXEC_GROUP_POLL: Duration = Duration::from_millis(25);
+/// Longest wait for processes to be gone that were sent SIGKILL.
+pub const EXEC_KILL_WAIT: Duration = Duration::from_secs(1);
+
+/// Longest delay that a demo model takes, in milliseconds.
+pub const DEMO_DELAY_MAX_MS: u64 = 24 * 60 * 60 * 1000;
+/// Most events that one run of a demo model sends.
+pub const DEMO_MAX_EVENTS: u64 = 10_000_000;
+/// Highest rate of a demo model, in events per second.
+pub const DEMO_RATE_MAX_PER_SECOND: u64 = 10_000_000;
+/// Largest answer that the demo model `HttpFetchTask` reads, in bytes.
+pub const DEMO_FETCH_MAX_BYTES: u64 = 64 << 20;
+/// How long the demo model `HttpFetchTask` waits for a connection, and for each part of an answer.
+pub const DEMO_FETCH_WAIT: Duration = Duration::from_secs(30);
+
+/// Most runs of one model at a time in one process that a configuration may allow.
+pub const CONCURRENT_MAX: usize = 100_000;
+/// Longest linger that a configuration may ask for.
+pub const LINGER_MAX_SECONDS: u64 = 24 * 60 * 60;
+/// Longest shutdown grace that a configuration may ask for.
+pub const SHUTDOWN_GRACE_MAX_SECONDS: u64 = 60 * 60;
 
 /// Cuts `text` to at most `max` bytes at a character boundary and marks the cut.
 ///

@@ -102,6 +102,8 @@ pub struct Subscription {
     gap: Option<(GapReason, Seq)>,
     /// What was read from the store and reaches beyond the cursor.
     page: Option<Arc<Batch>>,
+    /// This process is shutting down, and what was there by then is handed out.
+    last_look: bool,
     over: bool,
 }
 
@@ -154,6 +156,7 @@ impl Arrival {
             follow,
             gap,
             page: None,
+            last_look: false,
             over,
         }))
     }
@@ -238,7 +241,8 @@ impl Subscription {
             changed = self.versions.changed() => {
                 changed.expect("the topic outlives its use");
             }
-            () = self.closing.cancelled() => self.over = true,
+            // The end of a run and the end of this process may come together: one more look, then it is over.
+            () = self.closing.cancelled() => self.over = std::mem::replace(&mut self.last_look, true),
         }
     }
 }

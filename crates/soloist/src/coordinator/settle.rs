@@ -155,7 +155,7 @@ impl Inner {
         match self.store.apply(transition).await? {
             Applied::Committed { last_seq } => {
                 if let (Some(event), Some(topic)) = (event, self.hub.existing(key)) {
-                    topic.run_ends(Some(Arc::new(Batch::new(vec![event.at(last_seq, run, epoch_after)]))));
+                    topic.show(Arc::new(Batch::new(vec![event.at(last_seq, run, epoch_after)])));
                 }
                 Ok(Settled::Done)
             }

@@ -118,7 +118,7 @@ impl Inner {
             }),
         };
         let topic = self.hub.topic(lease.key());
-        topic.run_begins(lease.start_seq());
+        topic.run_begins(lease.epoch(), lease.start_seq());
         let run = Arc::new(LiveRun::new(lease));
         self.live.hold(run.clone());
         self.tasks.spawn(Attempt::new(self.clone(), run, topic).supervise(input, slot));

@@ -96,7 +96,7 @@ impl Attempt {
         };
         self.run.ending();
         self.inner.live.forget(&self.run);
-        self.topic.run_ends(last);
+        self.topic.run_ends(self.lease().epoch(), last);
         self.inner.linger.keep(self.topic);
         if !let_go {
             self.inner.stuck.fetch_add(1, Ordering::Relaxed);

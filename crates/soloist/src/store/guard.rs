@@ -4,7 +4,7 @@
 //! functions; an SQL store says the same in the `WHERE` of one statement and calls them to word the answer where that
 //! statement matched no row. The contract suite holds both to a table over every combination.
 
-use super::{Applied, Change, Claim, Current, Transition, Writer};
+use super::{Applied, Change, Claim, Current, StoreError, StoreResult, Transition, Writer};
 use crate::{
     state::{Command, Place, Policy, Refusal, next},
     task::{Epoch, Seq},
@@ -45,6 +45,23 @@ pub fn lost_claim(row: Option<Current>, policy: Policy, node_alive: bool) -> Opt
         ClaimVerdict::Finished => Some(Claim::Finished(row)),
         ClaimVerdict::NodeDead => Some(Claim::NodeDead),
     }
+}
+
+/// Holds a transition to itself, before any row is looked at: a holder's events are dense from `after` on and written
+/// under its epoch, and only a task that somebody holds is asked to stop. One that contradicts itself would break the
+/// record, so it is refused alone, and nothing of it is written.
+///
+/// # Errors
+/// [`StoreError::Corrupt`], naming the task.
+pub fn well_formed(t: &Transition) -> StoreResult<()> {
+    if matches!(t.change, Change::Cancelling { .. }) && !t.from.is_held() {
+        return Err(StoreError::Corrupt(format!("{} cannot be asked to stop while it is {}", t.key, t.from)));
+    }
+    let Writer::Holder { epoch, events, after, .. } = &t.writer else { return Ok(()) };
+    if (*after + 1..).zip(events).all(|(seq, event)| event.seq == seq && event.epoch == *epoch) {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt(format!("the events handed in for {} are not dense under one epoch", t.key)))
 }
 
 /// Whether a transition may be committed on this row: the compare of the compare-and-set.

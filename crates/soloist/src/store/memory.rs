@@ -198,6 +198,7 @@ impl Store for MemoryStore {
     }
 
     async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
+        guard::well_formed(&transition)?;
         let mut tables = self.lock();
         let Some(row) = tables.row_mut(&transition.key) else { return Ok(Applied::Fenced(None)) };
         let current = row.current();
@@ -232,6 +233,7 @@ impl Store for MemoryStore {
             Change::Failed { failure } => {
                 t.failed_at = Some(transition.at);
                 t.failure = Some(failure);
+                t.cancellation_reason = None;
             }
             Change::Cancelled { reason } => {
                 t.cancelled_at = Some(transition.at);
@@ -269,18 +271,22 @@ impl Store for MemoryStore {
                 && (filter.owner.is_none() || filter.owner == t.owner)
         };
         let limit = filter.limit.clamp(1, limits::LIST_MAX_TASKS);
-        let mut page: Vec<(u64, Task)> = tables
-            .tasks
-            .range(..filter.before.unwrap_or(u64::MAX))
-            .rev()
-            .filter(|(_, row)| fits(&row.task))
-            .map(|(number, row)| (*number, row.task.clone()))
-            .take(limit + 1)
-            .collect();
-        let more = page.len() > limit;
-        page.truncate(limit);
-        let next_cursor = page.last().filter(|_| more).map(|(number, _)| *number);
-        Ok(TaskPage { tasks: page.into_iter().map(|(_, task)| task).collect(), next_cursor })
+        let (mut page, mut bytes, mut next_cursor) = (Vec::<Task>::new(), 0, None);
+        let mut last_number = 0;
+        for (number, row) in tables.tasks.range(..filter.before.unwrap_or(u64::MAX)).rev() {
+            let task = &row.task;
+            if !fits(task) {
+                continue;
+            }
+            if page.len() == limit || bytes >= limits::LIST_MAX_BYTES {
+                next_cursor = Some(last_number);
+                break;
+            }
+            bytes += task.input.as_str().len() + task.final_value.as_ref().map_or(0, |v| v.as_str().len());
+            last_number = *number;
+            page.push(task.clone());
+        }
+        Ok(TaskPage { tasks: page, next_cursor })
     }
 
     async fn events(&self, key: &Key, range: EventRange) -> StoreResult<Vec<Event>> {
@@ -292,9 +298,9 @@ impl Store for MemoryStore {
             .iter()
             .skip(usize::try_from(range.after).unwrap_or(usize::MAX))
             .take_while(|e| e.seq <= range.until)
-            .take(range.max_events)
+            .take(range.max_events.max(1))
             .take_while(|e| {
-                let room = bytes < range.max_bytes;
+                let room = bytes == 0 || bytes < range.max_bytes;
                 bytes += e.data.as_str().len();
                 room
             })

@@ -1,0 +1,16 @@
+//! The queries, one function a verb: what `src/sql` says, with its parameters and its answer.
+//!
+//! Decides: nothing; a function that writes runs inside a transaction of the writer, one that reads is one statement.
+
+mod apply;
+mod read;
+mod write;
+
+pub(crate) use apply::apply;
+pub(crate) use read::{active, events, list, orphans, signals, task};
+pub(crate) use write::{Created, claim, create, delete, join, signal};
+
+/// A number of ours as SQLite keeps it. What is larger than it can keep lies beyond every row.
+fn int(n: impl TryInto<i64>) -> i64 {
+    n.try_into().unwrap_or(i64::MAX)
+}

@@ -1,0 +1,133 @@
+//! Rows as the values that they are.
+//!
+//! Decides: how a column reads. What no write of ours can have left (a word that is no status, a key that is none) is
+//! told as a broken store, with the column's name and never with its value.
+
+use std::sync::Arc;
+
+use rusqlite::Row;
+use soloist::{
+    Data, Epoch, Event, EventType, Failure, Json, Key, NodeId, Status, Task, Timestamp,
+    store::{Current, Signal, Signalled},
+};
+
+use crate::error::{SqlError, SqlResult};
+
+/// What `active.sql` tells.
+pub(crate) struct Active {
+    /// The part of the row that decides.
+    pub(crate) current: Current,
+    /// The task's number.
+    pub(crate) number: i64,
+    /// Whether the node that asked is alive.
+    pub(crate) alive: bool,
+}
+
+pub(crate) fn active(row: &Row<'_>) -> SqlResult<Active> {
+    Ok(Active { current: current(row)?, number: row.get("number")?, alive: row.get("alive")? })
+}
+
+pub(crate) fn current(row: &Row<'_>) -> SqlResult<Current> {
+    Ok(Current {
+        status: status(row)?,
+        run: row.get("run")?,
+        attempt: row.get("attempt")?,
+        epoch: Epoch(row.get("epoch")?),
+        node: node(row)?,
+        started_at: time(row, "started_at")?,
+        last_seq: row.get("last_seq")?,
+        cancellation_reason: row.get("cancellation_reason")?,
+    })
+}
+
+pub(crate) fn key(row: &Row<'_>) -> SqlResult<Key> {
+    let (app, model, id) =
+        (row.get_ref("app")?.as_str()?, row.get_ref("model")?.as_str()?, row.get_ref("id")?);
+    Key::new(app, model, id.as_str()?).map_err(|_| SqlError::Corrupt("a task's key is none".to_owned()))
+}
+
+pub(crate) fn task(row: &Row<'_>) -> SqlResult<Task> {
+    Ok(Task {
+        key: key(row)?,
+        input: Json::from_store(text(row, "input")?),
+        status: status(row)?,
+        run: row.get("run")?,
+        attempt: row.get("attempt")?,
+        epoch: Epoch(row.get("epoch")?),
+        owner: row.get("owner")?,
+        created_at: Timestamp::from_micros(row.get("created_at")?),
+        updated_at: Timestamp::from_micros(row.get("updated_at")?),
+        started_at: time(row, "started_at")?,
+        completed_at: time(row, "completed_at")?,
+        failed_at: time(row, "failed_at")?,
+        cancelled_at: time(row, "cancelled_at")?,
+        final_value: row.get_ref("final_value")?.as_str_or_null()?.map(Json::from_store),
+        failure: failure(row)?,
+        cancellation_reason: row.get("cancellation_reason")?,
+        retry_count: row.get("retry_count")?,
+        max_retries: row.get("max_retries")?,
+        timeout_seconds: row.get("timeout_seconds")?,
+        run_at: time(row, "run_at")?,
+        node: node(row)?,
+        last_seq: row.get("last_seq")?,
+        run_start_seq: row.get("run_start_seq")?,
+    })
+}
+
+pub(crate) fn event(row: &Row<'_>) -> SqlResult<Event> {
+    let data = text(row, "data")?;
+    Ok(Event {
+        seq: row.get("seq")?,
+        run: row.get("run")?,
+        epoch: Epoch(row.get("epoch")?),
+        event_type: EventType::from_store(text(row, "type")?),
+        data: if row.get("json")? { Data::Json(Json::from_store(data)) } else { Data::Text(data) },
+        timestamp: Timestamp::from_micros(row.get("timestamp")?),
+    })
+}
+
+/// Whether an event's data are JSON, as the column `json` says.
+pub(crate) fn is_json(data: &Data) -> bool {
+    match data {
+        Data::Json(_) => true,
+        Data::Text(_) => false,
+    }
+}
+
+pub(crate) fn signal(row: &Row<'_>) -> SqlResult<Signal> {
+    Ok(Signal {
+        number: row.get("number")?,
+        name: row.get("name")?,
+        data: Json::from_store(text(row, "data")?),
+    })
+}
+
+pub(crate) fn recorded(row: &Row<'_>) -> SqlResult<Signalled> {
+    Ok(Signalled::Recorded { run: row.get("run")?, number: row.get("number")? })
+}
+
+fn status(row: &Row<'_>) -> SqlResult<Status> {
+    Status::parse(row.get_ref("status")?.as_str()?)
+        .ok_or_else(|| SqlError::Corrupt("a task's status is none".to_owned()))
+}
+
+fn failure(row: &Row<'_>) -> SqlResult<Option<Failure>> {
+    let Some(error_type) = row.get("error_type")? else { return Ok(None) };
+    Ok(Some(Failure {
+        error_type,
+        message: row.get("error_message")?,
+        traceback: row.get("error_traceback")?,
+    }))
+}
+
+fn node(row: &Row<'_>) -> SqlResult<Option<NodeId>> {
+    Ok(row.get_ref("node")?.as_str_or_null()?.map(NodeId::from_store))
+}
+
+fn time(row: &Row<'_>, column: &str) -> SqlResult<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_micros))
+}
+
+fn text(row: &Row<'_>, column: &str) -> SqlResult<Arc<str>> {
+    Ok(row.get_ref(column)?.as_str()?.into())
+}

@@ -1,0 +1,98 @@
+//! What was answered is there after the process was killed at any moment.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use soloist::{Key, NodeId, Store, Timestamp, store::EventRange};
+use soloist_sqlite::SqliteStore;
+use soloist_store_contract::stage::{append, committed, events};
+
+use crate::child;
+
+const RUNS: usize = 8;
+const KILLS: u64 = 12;
+
+/// Appends to several runs at once for ever, and says after each answer what it was.
+async fn play(store: Arc<dyn Store>) {
+    let node = NodeId::random();
+    store.join(&node, Timestamp::now()).await.unwrap();
+    let runs = (0..RUNS).map(|n| {
+        let (store, node) = (store.clone(), node.clone());
+        tokio::spawn(async move {
+            let lease = lease(&*store, &node, n).await;
+            let mut after = lease.start_seq();
+            loop {
+                let batch = events(&lease, after, 1 + after % 7, Timestamp::now());
+                after = committed(&store.apply(append(&lease, after, batch)).await.unwrap());
+                let mut out = std::io::stdout().lock();
+                writeln!(out, "answered: {} {after}", lease.key()).unwrap();
+                out.flush().unwrap();
+            }
+        })
+    });
+    join_all(runs).await;
+}
+
+async fn lease(store: &dyn Store, node: &NodeId, n: usize) -> soloist::lease::RunLease {
+    use soloist::{
+        Json, NewTask, Policy,
+        lease::RunLease,
+        store::{Claim, ClaimRequest},
+    };
+    let key: Key = format!("crash/Model/{n}-{node}").parse().unwrap();
+    store.create(NewTask::named(key.clone(), Json::parse("{}").unwrap()), Timestamp::now()).await.unwrap();
+    let request =
+        ClaimRequest { key: key.clone(), node: node.clone(), policy: Policy::Restart, at: Timestamp::now() };
+    let Claim::Won(won) = store.claim(request).await.unwrap() else { panic!("it is new") };
+    RunLease::from_claim(key, node.clone(), &won)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_everything_answered_before_a_kill_is_there_and_the_log_is_dense() {
+    if let Some(path) = child::part() {
+        return play(Arc::new(SqliteStore::open(path).unwrap())).await;
+    }
+    let seed = rand::random::<u64>();
+    println!("seed {seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let mut answered = BTreeMap::<Key, u64>::new();
+    for _ in 0..KILLS {
+        let test = "crash::s3_everything_answered_before_a_kill_is_there_and_the_log_is_dense";
+        let mut child = child::command(test, &path).spawn().unwrap();
+        let lines = child::said(&mut child, "answered:");
+        let (answers, micros) = (rng.random_range(1..400), rng.random_range(0..3_000));
+        let (mut seen, mut deadline) = (0, None);
+        for line in lines {
+            let (key, seq) = line.split_once(' ').unwrap();
+            answered.insert(key.parse().unwrap(), seq.parse().unwrap());
+            seen += 1;
+            // Killed a random moment after a random answer; what it says until it is dead counts, too.
+            if seen == answers {
+                deadline = Some(Instant::now() + Duration::from_micros(micros));
+            }
+            if deadline.is_some_and(|at| Instant::now() >= at) {
+                child.kill().unwrap();
+            }
+        }
+        assert!(seen >= answers, "the child ended by itself after {seen} answers");
+        child.wait().unwrap();
+    }
+    let store = SqliteStore::open(&path).unwrap();
+    for (key, seq) in &answered {
+        let task = store.task(key).await.unwrap().unwrap();
+        assert!(task.last_seq >= *seq, "{key}: {seq} was answered, {} is there", task.last_seq);
+        let all = EventRange { after: 0, until: u64::MAX, max_events: usize::MAX, max_bytes: usize::MAX };
+        let log = store.events(key, all).await.unwrap();
+        assert_eq!(log.len() as u64, task.last_seq, "{key}: log and row are one");
+        assert!(log.iter().zip(1..).all(|(event, seq)| event.seq == seq), "{key}: the log is dense");
+    }
+    assert_eq!(answered.len(), RUNS * usize::try_from(KILLS).unwrap());
+}

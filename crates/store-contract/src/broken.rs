@@ -1,0 +1,85 @@
+//! A store whose start race is lost on purpose, to show that a race test can fail.
+//!
+//! Decides: nothing well. It claims as many programs do: look whether the task runs, then set it running.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use soloist::{
+    Create, Delete, Event, Json, Key, NewTask, NodeId, Policy, Run, Store, Task, TaskFilter, TaskPage,
+    Timestamp,
+    store::{
+        Applied, Claim, ClaimRequest, EventRange, Orphan, Signal, Signalled, StoreResult, Transition, Won,
+        guard,
+    },
+};
+
+use crate::stage::current;
+
+/// A store that checks and then acts: whoever saw a startable task believes that it has won it.
+pub struct CheckThenAct(pub Arc<dyn Store>);
+
+#[async_trait]
+impl Store for CheckThenAct {
+    async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim> {
+        let seen = self.0.task(&request.key).await?;
+        let row = seen.as_ref().map(current);
+        if let Some(lost) = guard::lost_claim(row, request.policy, true) {
+            return Ok(lost);
+        }
+        let seen = seen.expect("a task that is not there is no winner");
+        // Between the check and the act others get their turn: the network, a lock, another thread.
+        tokio::task::yield_now().await;
+        let at = request.at;
+        // What the record says by now is not looked at, as in an unconditional `UPDATE ... SET status = 'running'`.
+        self.0.claim(ClaimRequest { policy: Policy::Restart, ..request }).await?;
+        Ok(Claim::Won(Won {
+            run: seen.run + 1,
+            attempt: 1,
+            epoch: seen.epoch.next(),
+            last_seq: seen.last_seq,
+            started_at: at,
+            input: seen.input,
+        }))
+    }
+
+    async fn join(&self, node: &NodeId, at: Timestamp) -> StoreResult<()> {
+        self.0.join(node, at).await
+    }
+
+    async fn create(&self, task: NewTask, at: Timestamp) -> StoreResult<Create> {
+        self.0.create(task, at).await
+    }
+
+    async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
+        self.0.apply(transition).await
+    }
+
+    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Orphan>> {
+        self.0.orphans(limit).await
+    }
+
+    async fn task(&self, key: &Key) -> StoreResult<Option<Task>> {
+        self.0.task(key).await
+    }
+
+    async fn list(&self, filter: TaskFilter) -> StoreResult<TaskPage> {
+        self.0.list(filter).await
+    }
+
+    async fn events(&self, key: &Key, range: EventRange) -> StoreResult<Vec<Event>> {
+        self.0.events(key, range).await
+    }
+
+    async fn delete(&self, key: &Key) -> StoreResult<Delete> {
+        self.0.delete(key).await
+    }
+
+    async fn signal(&self, key: &Key, name: &str, data: Json, at: Timestamp) -> StoreResult<Signalled> {
+        self.0.signal(key, name, data, at).await
+    }
+
+    async fn signals(&self, key: &Key, run: Run, after: u64, limit: usize) -> StoreResult<Vec<Signal>> {
+        self.0.signals(key, run, after, limit).await
+    }
+}

@@ -1,0 +1,167 @@
+//! One suite for every store: a named test per promise, no exceptions for any of them.
+//!
+//! Decides: what a [`Store`] must do, by example. A store brings a [`Harness`] and calls [`contract!`] in its own test
+//! binary; that expands to one test per promise, so that a store that breaks one says which. Names that begin with an
+//! invariant's id (`s1_` ... `s8_`) prove it.
+//!
+//! Never decides: how a store does it. The suite drives every store through its public verbs only, and expects of them
+//! what the pure guards in [`soloist::store::guard`] say.
+
+pub mod append;
+pub mod broken;
+pub mod cancel;
+pub mod claim;
+pub mod create;
+pub mod delete;
+pub mod events;
+pub mod finish;
+pub mod list;
+pub mod orphans;
+pub mod signal;
+pub mod stage;
+pub mod table;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use soloist::{NodeId, Store, Timestamp};
+
+/// How the suite gets at a storage. A process is a handle: it dies where its handle is dropped and its node buried.
+#[async_trait]
+pub trait Harness: Send + Sync + Sized + 'static {
+    /// An empty storage.
+    async fn fresh() -> Self;
+
+    /// The handle of a process that starts now. The suite has dropped all handles that it had on this storage.
+    async fn open(&self) -> Arc<dyn Store>;
+
+    /// A handle of another process beside a living one. A storage that admits one process at a time gives the same
+    /// one again: its nodes are then threads of one process to the suite.
+    async fn another(&self, living: &Arc<dyn Store>) -> Arc<dyn Store>;
+
+    /// Puts the death of a node on record, as this storage learns of it. One that admits one process at a time learns
+    /// of it when the next node joins.
+    async fn bury(&self, store: &Arc<dyn Store>, node: &NodeId) {
+        let next = NodeId::random();
+        assert_ne!(*node, next);
+        store.join(&next, Timestamp::now()).await.expect("a store that works takes in a node");
+    }
+}
+
+/// Runs one promise, and fails it where it hangs.
+///
+/// # Panics
+/// After two minutes.
+pub async fn within_deadline(promise: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_secs(120), promise).await.expect("the store hangs");
+}
+
+/// Expands to one test per promise for the harness of this name. The crate that calls it depends on `tokio`.
+#[macro_export]
+macro_rules! contract {
+    ($harness:ident) => {
+        $crate::contract! { @ $harness
+            append {
+                events_are_read_back_as_they_were_appended
+                s3_a_batch_is_taken_only_right_after_the_end_of_the_log
+                s3_of_many_batches_for_one_place_one_is_written
+                a_batch_sent_again_is_already_there
+                s6_a_node_that_does_not_hold_the_run_is_fenced
+                s6_a_zombie_is_fenced_once_its_run_was_ended_for_it
+                s6_an_earlier_run_of_the_same_node_is_fenced
+                s6_a_write_to_a_deleted_task_is_fenced
+                a_fenced_writer_does_not_fail_those_beside_it
+                s3_a_batch_that_is_not_dense_is_refused_alone
+                s3_the_log_goes_on_across_runs
+                a_large_batch_is_taken_whole
+            }
+            cancel {
+                a_pending_task_is_cancelled_at_once
+                a_running_task_is_asked_to_stop_and_its_holder_still_writes
+                a_cancel_that_saw_an_old_epoch_is_fenced
+                a_cancel_that_saw_another_status_is_told_that_it_moved
+                s7_of_many_cancels_of_one_task_one_is_committed
+                s2_s6_an_ending_by_another_raises_the_epoch_and_fences_the_holder
+            }
+            claim {
+                s1_a_claim_has_one_winner_among_256
+                s1_a_restart_has_one_winner_among_256
+                s2_every_claim_raises_run_and_epoch_by_one
+                a_claim_puts_the_run_on_record
+                a_claim_clears_what_the_last_run_left
+                a_loser_is_told_who_holds_the_task
+                under_once_a_finished_task_stays_finished
+                an_orphan_is_active_until_it_was_ended
+                a_node_that_is_not_alive_claims_nothing
+                an_unknown_task_is_missing
+            }
+            create {
+                a_new_task_is_pending
+                a_task_that_is_there_stays_as_it_was
+                of_many_creates_of_one_key_one_makes_it
+                assigned_ids_rise_from_1_within_a_model
+                assigned_ids_skip_those_that_are_taken
+                assigned_ids_differ_among_concurrent_creates
+                the_input_is_kept_as_it_was_sent
+            }
+            delete {
+                a_deleted_task_is_gone_with_its_events_and_signals
+                an_active_task_is_not_deleted
+                an_unknown_task_is_missing
+                a_task_created_anew_has_nothing_of_the_deleted_one
+            }
+            events {
+                s8_a_page_ends_at_its_number_of_events
+                s8_a_page_ends_at_its_bytes_and_holds_at_least_one_event
+                a_page_ends_at_the_last_seq_asked_for
+                s5_pages_read_one_after_the_other_are_the_log
+                a_task_without_events_has_none
+                json_and_text_come_back_byte_for_byte
+                event_types_come_back_as_they_were_sent
+                what_was_answered_is_there_for_every_reader_at_once
+            }
+            finish {
+                s7_the_ending_is_one_step
+                s7_each_ending_is_on_record_with_its_own_fields
+                s7_of_many_endings_of_one_run_one_is_committed
+                s4_nothing_is_written_after_the_end_of_a_run
+                an_ending_sent_again_is_already_there
+                work_that_finishes_while_it_is_cancelled_is_completed
+                an_ending_that_saw_another_status_is_told_that_it_moved
+            }
+            list {
+                tasks_are_listed_newest_first
+                every_part_of_a_filter_counts
+                paging_is_stable_while_tasks_are_created
+                s8_a_page_is_bounded_in_tasks_and_in_bytes
+            }
+            orphans {
+                what_a_living_node_holds_is_no_orphan
+                what_a_dead_process_held_is_an_orphan_until_it_was_ended
+                all_that_was_answered_survives_the_process
+                orphans_come_in_pages
+            }
+            signal {
+                signals_are_numbered_and_read_in_order
+                signals_of_a_pending_task_are_its_next_runs
+                concurrent_signals_lose_no_number
+                a_finished_task_takes_no_signal
+                signals_go_with_their_run
+                s8_a_run_keeps_a_bounded_number_of_signals
+            }
+            table {
+                every_claim_is_answered_as_the_guard_says
+                every_transition_is_answered_as_the_guard_says
+                every_transition_of_a_dead_nodes_run_is_answered_as_the_guard_says
+            }
+        }
+    };
+    (@ $harness:ident $($verb:ident { $($promise:ident)+ })+) => {
+        $(mod $verb {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                $crate::within_deadline($crate::$verb::$promise::<super::$harness>()).await;
+            })+
+        })+
+    };
+}

@@ -1,0 +1,237 @@
+//! Where a promise is played: one storage, one handle, one living node, and tasks brought into any state through the
+//! store's own verbs.
+//!
+//! Decides: what the suite writes. Times rise with each call, so that no two writes share one.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use soloist::{
+    Data, Ending, Epoch, Event, Failure, Json, Key, NewTask, NodeId, Policy, Seq, Status, Store, Task,
+    Timestamp,
+    event::{self, NewEvent},
+    lease::RunLease,
+    store::{Applied, Change, Claim, ClaimRequest, Current, EventRange, Transition, Writer},
+};
+
+use crate::Harness;
+
+/// All events of a log.
+pub const ALL: EventRange =
+    EventRange { after: 0, until: Seq::MAX, max_events: usize::MAX, max_bytes: usize::MAX };
+
+/// A storage with one open handle and one living node.
+pub struct Stage<H> {
+    /// The storage.
+    pub harness: H,
+    /// A handle on it.
+    pub store: Arc<dyn Store>,
+    /// A living node.
+    pub node: NodeId,
+    clock: AtomicI64,
+}
+
+impl<H: Harness> Stage<H> {
+    /// An empty storage, opened and joined.
+    pub async fn new() -> Self {
+        let harness = H::fresh().await;
+        let store = harness.open().await;
+        let node = NodeId::random();
+        let stage = Self { harness, store, node, clock: AtomicI64::new(1_800_000_000_000_000) };
+        stage.store.join(&stage.node, stage.now()).await.expect("joined");
+        stage
+    }
+
+    /// The process dies, and another one opens the storage and joins.
+    pub async fn restarted(self) -> Self {
+        let Self { harness, store, node, clock } = self;
+        drop(store);
+        let store = harness.open().await;
+        let stage = Self { harness, store, node: NodeId::random(), clock };
+        assert_ne!(stage.node, node);
+        stage.store.join(&stage.node, stage.now()).await.expect("joined");
+        stage
+    }
+
+    /// A time later than all before it.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.clock.fetch_add(1_001, Ordering::Relaxed))
+    }
+
+    /// A new pending task `app/Model/<id>`.
+    pub async fn pending(&self, id: &str) -> Key {
+        let key = key(id);
+        self.store.create(NewTask::named(key.clone(), json("{}")), self.now()).await.expect("created");
+        key
+    }
+
+    /// A new running task.
+    pub async fn running(&self, id: &str) -> RunLease {
+        let key = self.pending(id).await;
+        self.won(&key).await
+    }
+
+    /// A claim by the stage's node.
+    pub async fn claim(&self, key: &Key, policy: Policy) -> Claim {
+        let request = ClaimRequest { key: key.clone(), node: self.node.clone(), policy, at: self.now() };
+        self.store.claim(request).await.expect("the store works")
+    }
+
+    /// A claim that wins.
+    pub async fn won(&self, key: &Key) -> RunLease {
+        match self.claim(key, Policy::Restart).await {
+            Claim::Won(won) => RunLease::from_claim(key.clone(), self.node.clone(), &won),
+            lost => panic!("the claim of {key} lost: {lost:?}"),
+        }
+    }
+
+    /// Applies a transition.
+    pub async fn apply(&self, transition: Transition) -> Applied {
+        self.store.apply(transition).await.expect("the store works")
+    }
+
+    /// Appends `count` events after a seq, as the holder.
+    pub async fn append(&self, lease: &RunLease, after: Seq, count: u64) -> Applied {
+        self.apply(append(lease, after, events(lease, after, count, self.now()))).await
+    }
+
+    /// Ends a running run after a seq, as its holder.
+    pub async fn finish(&self, lease: &RunLease, after: Seq, ending: Ending) -> Applied {
+        self.apply(finish(lease, after, Status::Running, ending, self.now())).await
+    }
+
+    /// Asks a running run to stop, as somebody else.
+    pub async fn cancel(&self, lease: &RunLease, reason: &str) -> Applied {
+        let change = Change::Cancelling { reason: reason.to_owned() };
+        self.apply(outsider(lease.key(), lease.epoch(), Status::Running, change, None, self.now())).await
+    }
+
+    /// The transition that ends a running run whose node is lost, by somebody else: the epoch rises.
+    pub fn lost(&self, lease: &RunLease) -> Transition {
+        let lost = Ending::Failed { failure: Failure::new("NodeLost", "its node died") };
+        let event = event::terminal(&lost, None, self.now());
+        let end =
+            outsider(lease.key(), lease.epoch(), Status::Running, change(lost), Some(event), self.now());
+        Transition { epoch_after: lease.epoch().next(), ..end }
+    }
+
+    /// A record that must be there.
+    pub async fn task(&self, key: &Key) -> Task {
+        self.store.task(key).await.expect("the store works").expect("the task is there")
+    }
+
+    /// The whole log of a task, checked to be dense.
+    pub async fn log(&self, key: &Key) -> Vec<Event> {
+        let log = self.store.events(key, ALL).await.expect("the store works");
+        assert!(log.iter().zip(1..).all(|(event, seq)| event.seq == seq), "the log of {key} is dense");
+        log
+    }
+}
+
+/// `app/Model/<id>`.
+#[must_use]
+pub fn key(id: &str) -> Key {
+    Key::new("app", "Model", id).expect("a valid id")
+}
+
+/// JSON that is valid.
+#[must_use]
+pub fn json(text: &str) -> Json {
+    Json::parse(text).expect("valid JSON")
+}
+
+/// An event that work might send.
+#[must_use]
+pub fn sent(event_type: &str, data: Data, at: Timestamp) -> NewEvent {
+    NewEvent::from_work(event_type, data, at).expect("a valid event")
+}
+
+/// `count` events of a run after a seq, each unlike the others.
+#[must_use]
+pub fn events(lease: &RunLease, after: Seq, count: u64, at: Timestamp) -> Vec<Event> {
+    (after + 1..=after + count)
+        .map(|seq| {
+            let data = Data::Json(json(&format!(r#"{{"seq": {seq}, "run": {}}}"#, lease.run())));
+            sent("progress", data, at).at(seq, lease.run(), lease.epoch())
+        })
+        .collect()
+}
+
+/// The transition that appends events, as the holder.
+#[must_use]
+pub fn append(lease: &RunLease, after: Seq, events: Vec<Event>) -> Transition {
+    Transition {
+        key: lease.key().clone(),
+        writer: Writer::Holder { node: lease.node().clone(), epoch: lease.epoch(), events, after },
+        from: Status::Running,
+        change: Change::Append,
+        epoch_after: lease.epoch(),
+        at: lease.since(),
+    }
+}
+
+/// The transition that ends a run, as its holder, with its terminal event.
+#[must_use]
+pub fn finish(lease: &RunLease, after: Seq, from: Status, ending: Ending, at: Timestamp) -> Transition {
+    let last = event::terminal(&ending, None, at).at(after + 1, lease.run(), lease.epoch());
+    Transition { from, change: change(ending), at, ..append(lease, after, vec![last]) }
+}
+
+/// A transition by somebody who does not hold the run; the epoch stays.
+#[must_use]
+pub fn outsider(
+    key: &Key,
+    epoch: Epoch,
+    from: Status,
+    change: Change,
+    event: Option<NewEvent>,
+    at: Timestamp,
+) -> Transition {
+    let writer = Writer::Outsider { epoch, event };
+    Transition { key: key.clone(), writer, from, change, epoch_after: epoch, at }
+}
+
+/// What an ending makes of the record.
+#[must_use]
+pub fn change(ending: Ending) -> Change {
+    match ending {
+        Ending::Completed { final_value } => Change::Completed { final_value },
+        Ending::Failed { failure } => Change::Failed { failure },
+        Ending::Cancelled { reason } => Change::Cancelled { reason },
+    }
+}
+
+/// A run that completed with this value.
+#[must_use]
+pub fn completed(value: &str) -> Ending {
+    Ending::Completed { final_value: json(value) }
+}
+
+/// The part of a record that decides.
+#[must_use]
+pub fn current(task: &Task) -> Current {
+    Current {
+        status: task.status,
+        run: task.run,
+        attempt: task.attempt,
+        epoch: task.epoch,
+        node: task.node.clone(),
+        started_at: task.started_at,
+        last_seq: task.last_seq,
+        cancellation_reason: task.cancellation_reason.clone(),
+    }
+}
+
+/// The seq that a commit left.
+///
+/// # Panics
+/// Where it was no commit.
+#[track_caller]
+pub fn committed(applied: &Applied) -> Seq {
+    match applied {
+        Applied::Committed { last_seq } => *last_seq,
+        other => panic!("not committed: {other:?}"),
+    }
+}

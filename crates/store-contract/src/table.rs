@@ -1,0 +1,244 @@
+//! The guards, held against the store: every row, every question, the same answer as the pure functions give.
+//!
+//! Decides: which combinations there are. Rows come about through the store's own verbs, so `queued`, which no verb
+//! reaches, stands only among the statuses that a writer may believe in.
+
+use futures_util::{StreamExt, stream};
+use soloist::{
+    Ending, Epoch, Event, Failure, Key, NodeId, Policy, Seq, Status,
+    event::terminal,
+    store::{Applied, Change, Claim, ClaimRequest, Current, Transition, Writer, guard},
+};
+
+use crate::{
+    Harness,
+    stage::{Stage, change, completed, current, finish, json, key, outsider, sent},
+};
+
+/// What a row can look like. All but the first have a run behind them, so that there are older epochs and events of
+/// theirs in the log.
+const ROWS: [Status; 6] = [
+    Status::Pending,
+    Status::Running,
+    Status::Cancelling,
+    Status::Completed,
+    Status::Failed,
+    Status::Cancelled,
+];
+
+/// Brings a new task into a status: one run of three events and, but for a pending one, a second of two or three.
+async fn row<H: Harness>(stage: &Stage<H>, id: &str, status: Status) -> Key {
+    let key = stage.pending(id).await;
+    if status == Status::Pending {
+        return key;
+    }
+    let first = stage.won(&key).await;
+    stage.append(&first, 0, 2).await;
+    stage.finish(&first, 2, completed("1")).await;
+    let lease = stage.won(&key).await;
+    stage.append(&lease, 3, 2).await;
+    match status {
+        Status::Pending | Status::Queued => unreachable!("no row of the table"),
+        Status::Running => {}
+        Status::Cancelling => drop(stage.cancel(&lease, "stop").await),
+        Status::Completed => drop(stage.finish(&lease, 5, completed("2")).await),
+        Status::Failed => {
+            let failure = Failure::new("Boom", "it broke");
+            stage.finish(&lease, 5, Ending::Failed { failure }).await;
+        }
+        Status::Cancelled => {
+            stage.cancel(&lease, "stop").await;
+            let ending = Ending::Cancelled { reason: "stop".into() };
+            stage.apply(finish(&lease, 5, Status::Cancelling, ending, stage.now())).await;
+        }
+    }
+    assert_eq!(stage.task(&key).await.status, status);
+    key
+}
+
+/// Every (row or none, policy, claimer alive, never joined or dead).
+pub async fn every_claim_is_answered_as_the_guard_says<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let mut keys = vec![key("none")];
+    for policy in [Policy::Restart, Policy::Once] {
+        for status in ROWS {
+            keys.push(row(&stage, &format!("{status}-{policy:?}"), status).await);
+        }
+    }
+    let dead = stage.node.clone();
+    stage.harness.bury(&stage.store, &dead).await;
+    let living = NodeId::random();
+    stage.store.join(&living, stage.now()).await.expect("joined");
+    // The living one last: its claims may win.
+    for (claimer, alive) in [(NodeId::random(), false), (dead, false), (living, true)] {
+        for key in &keys {
+            for policy in [Policy::Restart, Policy::Once] {
+                let seen = stage.store.task(key).await.expect("the store works").as_ref().map(current);
+                let expected = guard::lost_claim(seen.clone(), policy, alive);
+                let request =
+                    ClaimRequest { key: key.clone(), node: claimer.clone(), policy, at: stage.now() };
+                let answer = stage.store.claim(request).await.expect("the store works");
+                compare_claim(seen, expected, answer, &format!("{key} {policy:?} alive: {alive}"));
+            }
+        }
+    }
+}
+
+fn compare_claim(seen: Option<Current>, expected: Option<Claim>, answer: Claim, case: &str) {
+    match (expected, answer) {
+        (None, Claim::Won(won)) => {
+            let row = seen.expect("a row that was won");
+            assert_eq!((won.run, won.epoch, won.attempt), (row.run + 1, row.epoch.next(), 1), "{case}");
+            assert_eq!(won.last_seq, row.last_seq, "{case}");
+        }
+        (Some(Claim::Active(expected)), Claim::Active(row)) => assert_eq!(row, expected, "{case}"),
+        (Some(Claim::Finished(expected)), Claim::Finished(row)) => assert_eq!(row, expected, "{case}"),
+        (Some(Claim::Missing), Claim::Missing) | (Some(Claim::NodeDead), Claim::NodeDead) => {}
+        (expected, answer) => panic!("{case}: {answer:?} where the guard says {expected:?}"),
+    }
+}
+
+/// Every (row or none, writer, epoch, place in the log, events, change, status believed in).
+pub async fn every_transition_is_answered_as_the_guard_says<H: Harness>() {
+    transitions::<H>(false).await;
+}
+
+/// The same where the holder's node is dead: until its runs were ended for it, its epoch is the newest.
+pub async fn every_transition_of_a_dead_nodes_run_is_answered_as_the_guard_says<H: Harness>() {
+    transitions::<H>(true).await;
+}
+
+async fn transitions<H: Harness>(bury: bool) {
+    let stage = Stage::<H>::new().await;
+    let (mut refused, mut admitted) = (Vec::new(), Vec::new());
+    for status in ROWS {
+        let probe = row(&stage, status.as_str(), status).await;
+        let seen = current(&stage.task(&probe).await);
+        let (yes, no): (Vec<_>, Vec<_>) = questions(&stage, &seen)
+            .into_iter()
+            .partition(|t| guard::well_formed(t).is_ok() && guard::admits(&seen, t));
+        assert!(!yes.is_empty() && !no.is_empty());
+        refused.extend(no.into_iter().map(|t| (probe.clone(), t)));
+        // Each that is to be committed needs a row of its own.
+        let rows = stream::iter(yes.into_iter().enumerate()).map(|(n, t)| {
+            let (stage, id) = (&stage, format!("{status}-{n}"));
+            async move { (row(stage, &id, status).await, t) }
+        });
+        admitted.extend(rows.buffer_unordered(64).collect::<Vec<_>>().await);
+    }
+    let missing = current(&stage.task(&key("running")).await);
+    refused.extend(questions(&stage, &missing).into_iter().map(|t| (key("none"), t)));
+    if bury {
+        stage.harness.bury(&stage.store, &stage.node).await;
+    }
+    for cases in [refused, admitted] {
+        assert!(cases.len() > 100, "{} cases", cases.len());
+        let asked = stream::iter(cases).map(|(key, t)| ask(&stage, Transition { key, ..t }));
+        asked.buffer_unordered(64).collect::<()>().await;
+    }
+}
+
+/// Asks one question of a row, and looks at what became of the row.
+async fn ask<H: Harness>(stage: &Stage<H>, t: Transition) {
+    let before = stage.store.task(&t.key).await.expect("the store works").as_ref().map(current);
+    let log = stage.log(&t.key).await;
+    let answer = stage.store.apply(t.clone()).await;
+    let after = stage.store.task(&t.key).await.expect("the store works").as_ref().map(current);
+    let log_after = stage.log(&t.key).await;
+    let case = format!("{t:?} on {before:?}");
+    if let Err(refusal) = guard::well_formed(&t) {
+        assert_eq!(answer, Err(refusal), "{case}");
+        return assert_eq!((after, log_after), (before, log), "{case}");
+    }
+    match before {
+        Some(row) if guard::admits(&row, &t) => {
+            let events = appended(&t, &row);
+            let last_seq = row.last_seq + events.len() as u64;
+            assert_eq!(answer, Ok(Applied::Committed { last_seq }), "{case}");
+            assert_eq!(after, Some(set(&t, row, last_seq)), "{case}");
+            assert_eq!(log_after, [log, events].concat(), "{case}");
+        }
+        _ => {
+            let epoch_at = |seq: Seq| log.iter().find(|event| event.seq == seq).map(|event| event.epoch);
+            assert_eq!(answer, Ok(guard::refused(before.clone(), &t, epoch_at)), "{case}");
+            assert_eq!((after, log_after), (before, log), "{case}");
+        }
+    }
+}
+
+/// The events that a committed transition leaves in the log.
+fn appended(t: &Transition, row: &Current) -> Vec<Event> {
+    match &t.writer {
+        Writer::Holder { events, .. } => events.clone(),
+        Writer::Outsider { event, .. } => {
+            event.iter().map(|event| event.clone().at(row.last_seq + 1, row.run, t.epoch_after)).collect()
+        }
+    }
+}
+
+/// The row that a committed transition leaves.
+fn set(t: &Transition, row: Current, last_seq: Seq) -> Current {
+    let status = t.change.to().unwrap_or(row.status);
+    let cancellation_reason = match &t.change {
+        Change::Append => row.cancellation_reason,
+        Change::Cancelling { reason } | Change::Cancelled { reason } => Some(reason.clone()),
+        Change::Completed { .. } | Change::Failed { .. } => None,
+    };
+    let node = row.node.filter(|_| !status.is_finished());
+    Current { status, epoch: t.epoch_after, last_seq, node, cancellation_reason, ..row }
+}
+
+/// All that anybody might ask of a row like this one.
+fn questions<H: Harness>(stage: &Stage<H>, row: &Current) -> Vec<Transition> {
+    let changes = [
+        Change::Append,
+        Change::Cancelling { reason: "asked".into() },
+        change(completed("3")),
+        Change::Failed { failure: Failure::new("Other", "broken").with_traceback("there") },
+        Change::Cancelled { reason: "dropped".into() },
+    ];
+    let epochs = [row.epoch.0.checked_sub(1), Some(row.epoch.0), Some(row.epoch.0 + 1)];
+    let mut all = Vec::new();
+    for epoch in epochs.into_iter().flatten().map(Epoch) {
+        for from in Status::ALL {
+            for change in &changes {
+                for writer in writers(stage, row, epoch) {
+                    let kept = outsider(&key("any"), epoch, from, change.clone(), None, stage.now());
+                    let risen =
+                        Transition { epoch_after: epoch.next(), writer: writer.clone(), ..kept.clone() };
+                    all.push(Transition { writer, ..kept });
+                    // Whoever does not hold it may raise the epoch.
+                    if matches!(risen.writer, Writer::Outsider { .. }) {
+                        all.push(risen);
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Its own node and another one, at, behind and ahead of the end of the log, with 0 to 2 events; and somebody else,
+/// with an event and without.
+fn writers<H: Harness>(stage: &Stage<H>, row: &Current, epoch: Epoch) -> Vec<Writer> {
+    let event = sent("note", soloist::Data::Json(json("1")), stage.now());
+    let ends = terminal(&Ending::Cancelled { reason: "dropped".into() }, None, stage.now());
+    let mut all =
+        vec![Writer::Outsider { epoch, event: None }, Writer::Outsider { epoch, event: Some(ends) }];
+    let places = [
+        row.last_seq.checked_sub(2),
+        row.last_seq.checked_sub(1),
+        Some(row.last_seq),
+        Some(row.last_seq + 1),
+    ];
+    for node in [stage.node.clone(), NodeId::random()] {
+        for after in places.into_iter().flatten() {
+            for count in 0..=2 {
+                let events =
+                    (after + 1..=after + count).map(|seq| event.clone().at(seq, row.run, epoch)).collect();
+                all.push(Writer::Holder { node: node.clone(), epoch, events, after });
+            }
+        }
+    }
+    all
+}

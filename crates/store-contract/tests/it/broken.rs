@@ -1,0 +1,40 @@
+//! A race test that cannot fail proves nothing: here the suite's own meets a store that checks and then acts.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use soloist::{MemoryStore, Store};
+use soloist_store_contract::{Harness, broken::CheckThenAct, claim};
+
+struct Broken(Arc<dyn Store>);
+
+#[async_trait]
+impl Harness for Broken {
+    async fn fresh() -> Self {
+        Self(Arc::new(CheckThenAct(Arc::new(MemoryStore::new()))))
+    }
+
+    async fn open(&self) -> Arc<dyn Store> {
+        self.0.clone()
+    }
+
+    async fn another(&self, _living: &Arc<dyn Store>) -> Arc<dyn Store> {
+        self.0.clone()
+    }
+}
+
+#[tokio::test]
+async fn s1_the_race_of_pending_tasks_fails_on_a_store_that_checks_and_then_acts() {
+    expect_two_winners(tokio::spawn(claim::s1_a_claim_has_one_winner_among_256::<Broken>())).await;
+}
+
+#[tokio::test]
+async fn s1_the_race_of_finished_tasks_fails_on_a_store_that_checks_and_then_acts() {
+    expect_two_winners(tokio::spawn(claim::s1_a_restart_has_one_winner_among_256::<Broken>())).await;
+}
+
+async fn expect_two_winners(race: tokio::task::JoinHandle<()>) {
+    let panic = race.await.expect_err("the race must fail").into_panic();
+    let message = panic.downcast::<String>().expect("an assertion has a text");
+    assert!(message.contains("one of 256 concurrent claims"), "{message}");
+}
