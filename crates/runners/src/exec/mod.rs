@@ -1,0 +1,231 @@
+//! Exec: a command that does the work of an attempt.
+//!
+//! Decides: how an attempt runs from the spawn to its end, and what its exit means: exit code 0 is the command's final
+//! value, anything else a [`Failure`] of the type `ExitCode` or `Signal` with the end of stderr as its traceback.
+//!
+//! - Its input is on stdin (and in `SOLOIST_TASK_INPUT` where it is small). A command need not read it.
+//! - Its output becomes events as it comes; the module `output` says which.
+//! - It is asked to stop by SIGTERM to its process group, and ended by SIGKILL after a grace. A command that was asked
+//!   counts as stopped however it exits, unless it exits with 0 and has sent a `result` event: then it has finished.
+//! - What is left of its group when it exits is ended. What it has written until then is still read; a process that
+//!   has left the group and holds the pipe open is not waited for.
+//! - A dropped attempt ends with all of its group.
+//!
+//! Never runs a shell unless the model says so, and never buffers output: a command that is faster than the store is
+//! slowed down by its pipe.
+
+mod group;
+mod lines;
+mod options;
+mod output;
+mod spawn;
+mod template;
+
+use std::{io, os::fd::AsFd, process::ExitStatus};
+
+use async_trait::async_trait;
+use soloist::{Context, Error, Failure, Json, Result, Runner, limits};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    group::Group,
+    lines::Lines,
+    options::Checked,
+    output::{Final, Tail},
+};
+
+pub use self::options::{ExecOptions, OptionError};
+
+/// Runs a command for each attempt.
+#[derive(Clone)]
+pub struct ExecRunner {
+    options: Checked,
+}
+
+impl ExecRunner {
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// The first key that is not allowed, and why.
+    pub fn new(options: ExecOptions) -> Result<Self, OptionError> {
+        Ok(Self { options: options.check()? })
+    }
+}
+
+impl std::fmt::Debug for ExecRunner {
+    /// Only the program: arguments and variables may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ExecRunner").field(&self.options.program).finish()
+    }
+}
+
+#[async_trait]
+impl Runner for ExecRunner {
+    fn kind(&self) -> &'static str {
+        "exec"
+    }
+
+    fn check(&self, input: &Json) -> Result<()> {
+        spawn::arguments(&self.options, input)
+            .map(drop)
+            .map_err(|message| Error::invalid("invalid_input", message))
+    }
+
+    async fn run(&self, input: Json, context: Context) -> Result<Json, Failure> {
+        let mut group = spawn::spawn(&self.options, &input, &context)?;
+        let leader = group.leader();
+        let (stdin, stdout, stderr) = (leader.stdin.take(), leader.stdout.take(), leader.stderr.take());
+        let exited = CancellationToken::new();
+        let mut so_far = Final::default();
+        let mut tail = Tail::default();
+
+        let (status, (), (), ()) = tokio::try_join!(
+            supervise(&mut group, &context, &exited),
+            feed(stdin.expect("stdin is piped"), &input, &exited),
+            read_stdout(stdout.expect("stdout is piped"), &context, &exited, &mut so_far),
+            read_stderr(stderr.expect("stderr is piped"), &context, &exited, &mut tail),
+        )?;
+        match status {
+            Exit::Stopped(status) if !(status.success() && so_far.is_named()) => {
+                Err(Failure::new("Cancelled", "the command stopped as it was asked to"))
+            }
+            Exit::ByItself(status) | Exit::Stopped(status) if status.success() => Ok(so_far.value()),
+            Exit::ByItself(status) | Exit::Stopped(status) => Err(failure(status, tail)),
+        }
+    }
+}
+
+/// How the command came to its end.
+enum Exit {
+    ByItself(ExitStatus),
+    /// It was asked to stop before.
+    Stopped(ExitStatus),
+}
+
+/// Waits for the command, asks it to stop when the attempt is, and leaves nothing of its group.
+async fn supervise(
+    group: &mut Group,
+    context: &Context,
+    exited: &CancellationToken,
+) -> Result<Exit, Failure> {
+    let asked = tokio::select! {
+        biased;
+        seen = group.exited() => seen.map(|()| false),
+        () = context.cancelled() => group.ask_to_stop(limits::EXEC_TERM_GRACE).await.map(|()| true),
+    };
+    let lost = |error: io::Error| {
+        Failure::new("ExitUnknown", format!("how the command exited is not known: {error}"))
+    };
+    let asked = asked.map_err(lost)?;
+    let status = group.end().await.map_err(lost)?;
+    exited.cancel();
+    Ok(if asked { Exit::Stopped(status) } else { Exit::ByItself(status) })
+}
+
+/// Writes the input, as far as the command reads it, and closes its stdin.
+async fn feed(
+    mut stdin: tokio::process::ChildStdin,
+    input: &Json,
+    exited: &CancellationToken,
+) -> Result<(), Failure> {
+    tokio::select! {
+        // A command that closes its stdin early does not want the rest.
+        _ = stdin.write_all(input.as_str().as_bytes()) => {}
+        () = exited.cancelled() => {}
+    }
+    Ok(())
+}
+
+async fn read_stdout(
+    mut pipe: tokio::process::ChildStdout,
+    context: &Context,
+    exited: &CancellationToken,
+    so_far: &mut Final,
+) -> Result<(), Failure> {
+    let mut lines = Lines::default();
+    let mut chunks = Chunks::new(exited);
+    while let Some(mut chunk) = chunks.next(&mut pipe).await? {
+        while let Some(line) = lines.next(&mut chunk) {
+            output::send_stdout(line, context, so_far).await?;
+        }
+    }
+    match lines.last() {
+        Some(line) => output::send_stdout(line, context, so_far).await,
+        None => Ok(()),
+    }
+}
+
+async fn read_stderr(
+    mut pipe: tokio::process::ChildStderr,
+    context: &Context,
+    exited: &CancellationToken,
+    tail: &mut Tail,
+) -> Result<(), Failure> {
+    let mut lines = Lines::default();
+    let mut chunks = Chunks::new(exited);
+    while let Some(mut chunk) = chunks.next(&mut pipe).await? {
+        tail.push(chunk);
+        while let Some(line) = lines.next(&mut chunk) {
+            output::send_stderr(line, context).await?;
+        }
+    }
+    match lines.last() {
+        Some(line) => output::send_stderr(line, context).await,
+        None => Ok(()),
+    }
+}
+
+/// What a pipe holds, until everybody has closed it; once the command has exited, only what it held then.
+struct Chunks<'a> {
+    buffer: Vec<u8>,
+    exited: &'a CancellationToken,
+    /// Bytes that were there when the command had exited and are still to be read.
+    left: Option<usize>,
+}
+
+impl<'a> Chunks<'a> {
+    fn new(exited: &'a CancellationToken) -> Self {
+        Self { buffer: vec![0; limits::EXEC_READ_BYTES], exited, left: None }
+    }
+
+    async fn next(&mut self, pipe: &mut (impl AsyncRead + AsFd + Unpin)) -> io::Result<Option<&[u8]>> {
+        if self.left.is_none() {
+            tokio::select! {
+                biased;
+                () = self.exited.cancelled() => {
+                    let held = rustix::io::ioctl_fionread(&*pipe)?;
+                    self.left = Some(usize::try_from(held).unwrap_or(usize::MAX));
+                }
+                read = pipe.read(&mut self.buffer) => {
+                    let bytes = read?;
+                    return Ok((bytes > 0).then(|| &self.buffer[..bytes]));
+                }
+            }
+        }
+        let left = self.left.unwrap_or_default();
+        let most = left.min(self.buffer.len());
+        if most == 0 {
+            return Ok(None);
+        }
+        let bytes = pipe.read(&mut self.buffer[..most]).await?;
+        self.left = Some(left - bytes);
+        Ok((bytes > 0).then(|| &self.buffer[..bytes]))
+    }
+}
+
+/// Why an exit is a failure.
+fn failure(status: ExitStatus, tail: Tail) -> Failure {
+    let failure = match status.code() {
+        Some(code) => Failure::new("ExitCode", format!("exit code {code}")),
+        None => {
+            let shown = status.to_string(); // such as "signal: 11 (SIGSEGV) (core dumped)"
+            let signal = shown.trim_start_matches("signal: ").trim_end_matches(" (core dumped)");
+            Failure::new("Signal", format!("killed by signal {signal}"))
+        }
+    };
+    match tail.text() {
+        Some(text) => failure.with_traceback(text),
+        None => failure,
+    }
+}

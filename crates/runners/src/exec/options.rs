@@ -1,0 +1,191 @@
+//! Options of an exec model: what the configuration says, checked once.
+//!
+//! Decides: which options are allowed, with an error that names the key. Never looks at the machine: whether a program
+//! or a directory is there is seen when it is needed.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::template::{Argument, Dash};
+
+/// What the configuration says of an exec model.
+///
+/// ```
+/// use soloist_runners::exec::{ExecOptions, ExecRunner};
+///
+/// let options = ExecOptions {
+///     command: ["ffmpeg", "-i", "{input.source}", "out.mp4"].map(String::from).to_vec(),
+///     ..ExecOptions::default()
+/// };
+/// let runner = ExecRunner::new(options)?;
+///
+/// let error = ExecRunner::new(ExecOptions::default()).unwrap_err();
+/// assert_eq!(error.key, "command");
+/// # Ok::<(), soloist_runners::exec::OptionError>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct ExecOptions {
+    /// The program and its arguments. `{input.field}` fills a part of one argument with a field of the input (a
+    /// string, a number or a bool; `{input.a.b}` for a field within a field); `{{` and `}}` are braces. The program
+    /// itself holds no template. With `shell`, the one text that is handed to `/bin/sh -c`, as it stands.
+    pub command: Vec<String>,
+    /// Whether `/bin/sh -c` runs the command. Nothing is filled in then: it reads its input from stdin or from
+    /// `SOLOIST_TASK_INPUT`.
+    pub shell: bool,
+    /// Whether an argument may begin with `-` because of what the input holds.
+    pub allow_dash: bool,
+    /// Variables that are set for the command.
+    pub env: BTreeMap<String, String>,
+    /// Variables that are handed on from the server's environment, where they are set there.
+    pub pass_env: Vec<String>,
+    /// Where the command runs; the server's own directory by default.
+    pub dir: Option<PathBuf>,
+}
+
+/// Why options are not allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {message}")]
+pub struct OptionError {
+    /// The key, such as `command[2]` or `env.PATH`.
+    pub key: String,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+/// Options that were checked.
+#[derive(Clone)]
+pub(super) struct Checked {
+    pub(super) program: String,
+    pub(super) arguments: Vec<Argument>,
+    pub(super) dash: Dash,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) pass_env: Vec<String>,
+    pub(super) dir: Option<PathBuf>,
+}
+
+impl ExecOptions {
+    pub(super) fn check(self) -> Result<Checked, OptionError> {
+        for (i, text) in self.command.iter().enumerate() {
+            no_nul(text).map_err(|message| at(format!("command[{i}]"), message))?;
+        }
+        let mut arguments = match (self.command.as_slice(), self.shell) {
+            ([], _) => {
+                return Err(at("command", "it is empty; name a program, such as [\"echo\", \"hello\"]"));
+            }
+            ([text], true) => shell(text).map_err(|message| at("command[0]", message))?,
+            (_, true) => return Err(at("command", "with shell = true it is one text, such as [\"a | b\"]")),
+            (words, false) => words
+                .iter()
+                .enumerate()
+                .map(|(i, text)| {
+                    Argument::parse(text).map_err(|message| at(format!("command[{i}]"), message))
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        let program = match arguments.remove(0).literal() {
+            Some("") => return Err(at("command[0]", "it is empty; name a program")),
+            Some(program) => program.to_owned(),
+            None => return Err(at("command[0]", "the program itself may not come from the input; name it")),
+        };
+        for (name, value) in &self.env {
+            let key = || format!("env.{name}");
+            variable(name).and_then(|()| no_nul(value)).map_err(|message| at(key(), message))?;
+        }
+        for (i, name) in self.pass_env.iter().enumerate() {
+            variable(name).map_err(|message| at(format!("pass_env[{i}]"), message))?;
+        }
+        if let Some(dir) = &self.dir {
+            let text = dir.to_string_lossy();
+            no_nul(&text).map_err(|message| at("dir", message))?;
+            if text.is_empty() {
+                return Err(at("dir", "it is empty; name a directory, or leave the key out"));
+            }
+        }
+        Ok(Checked {
+            program,
+            arguments,
+            dash: if self.allow_dash { Dash::Allowed } else { Dash::Refused },
+            env: self.env,
+            pass_env: self.pass_env,
+            dir: self.dir,
+        })
+    }
+}
+
+fn shell(text: &str) -> Result<Vec<Argument>, String> {
+    if text.contains("{input.") || text.contains("{input}") {
+        return Err(
+            "with shell = true no input may be filled in, because the shell would run what it holds; \
+                    read it from stdin or from \"$SOLOIST_TASK_INPUT\", or leave shell out"
+                .into(),
+        );
+    }
+    if text.trim().is_empty() {
+        return Err("it is empty; write what the shell is to run".into());
+    }
+    Ok(["/bin/sh", "-c", text].map(Argument::verbatim).to_vec())
+}
+
+fn variable(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return Err(format!("{name:?} is no name of a variable"));
+    }
+    if name.starts_with("SOLOIST_TASK_") {
+        return Err("SOLOIST_TASK_* are set for every command; choose another name".into());
+    }
+    Ok(())
+}
+
+fn no_nul(text: &str) -> Result<(), String> {
+    if text.contains('\0') { Err("it holds a NUL, which no command can be given".into()) } else { Ok(()) }
+}
+
+fn at(key: impl Into<String>, message: impl Into<String>) -> OptionError {
+    OptionError { key: key.into(), message: message.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key_of(options: ExecOptions) -> Option<String> {
+        options.check().err().map(|error| {
+            assert!(!error.message.is_empty());
+            error.key
+        })
+    }
+
+    fn command(words: &[&str]) -> ExecOptions {
+        ExecOptions { command: words.iter().map(|&word| word.to_owned()).collect(), ..ExecOptions::default() }
+    }
+
+    #[test]
+    fn options_that_are_not_allowed_are_named_by_their_key() {
+        let shell = |words| ExecOptions { shell: true, ..command(words) };
+        let env = |name: &str, value: &str| ExecOptions {
+            env: [(name.to_owned(), value.to_owned())].into(),
+            ..command(&["true"])
+        };
+        let pass = |name: &str| ExecOptions { pass_env: vec![name.to_owned()], ..command(&["true"]) };
+        for (options, key) in [
+            (command(&[]), "command"),
+            (command(&[""]), "command[0]"),
+            (command(&["{input.program}"]), "command[0]"),
+            (command(&["echo", "ok", "{x}"]), "command[2]"),
+            (command(&["echo", "a\0b"]), "command[1]"),
+            (shell(&["echo", "a"]), "command"),
+            (shell(&["echo {input.a}"]), "command[0]"),
+            (shell(&[" "]), "command[0]"),
+            (env("A=B", "x"), "env.A=B"),
+            (env("A", "x\0"), "env.A"),
+            (env("SOLOIST_TASK_ID", "x"), "env.SOLOIST_TASK_ID"),
+            (pass(""), "pass_env[0]"),
+            (pass("SOLOIST_TASK_RUN"), "pass_env[0]"),
+            (ExecOptions { dir: Some("".into()), ..command(&["true"]) }, "dir"),
+        ] {
+            assert_eq!(key_of(options).as_deref(), Some(key));
+        }
+        assert_eq!(key_of(command(&["echo", "{input.a}"])), None);
+        assert_eq!(key_of(shell(&["f() { echo ${HOME}; }; f | awk '{print}'"])), None);
+        assert_eq!(key_of(env("A", "")), None);
+    }
+}

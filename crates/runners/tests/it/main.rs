@@ -1,0 +1,12 @@
+//! What a runner promises, seen through a coordinator: how work ends, what its events are, and that nothing of it is
+//! left behind.
+
+#![allow(clippy::unwrap_used)]
+
+mod demo;
+mod ends;
+mod given;
+mod output;
+mod slow;
+mod stop;
+mod world;
