@@ -1,0 +1,135 @@
+//! The body of a stream.
+//!
+//! Decides: when a viewer gets a heartbeat, and how it is sent away. Pull only: nothing is asked of the subscription
+//! before the connection has room, so that a viewer which does not read costs its socket's buffer and nothing else.
+//! Events are handed on as views of the bytes that were encoded once for all viewers.
+
+use std::{convert::Infallible, pin::Pin, time::Duration};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use rand::RngExt as _;
+use soloist::{Coordinator, Delivery, Subscription, limits};
+use soloist_wire::sse::{self, Format, Source};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::{convert, problem::Problem, state::ServerOptions};
+
+/// The frames of one viewer.
+pub(crate) struct Frames {
+    subscription: Subscription,
+    source: Source,
+    format: Format,
+    heartbeat: Duration,
+    /// The server was told to stop.
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// The process is through with its work.
+    closing: CancellationToken,
+    place: Place,
+    /// What was written last ended a run.
+    ended: bool,
+}
+
+/// How far a stream is.
+enum Place {
+    /// Nothing was written yet.
+    Beginning,
+    /// Events and heartbeats.
+    Open,
+    /// Its last bytes were written.
+    Over,
+}
+
+impl Frames {
+    pub(crate) fn new(
+        subscription: Subscription,
+        format: Format,
+        coordinator: &Coordinator,
+        options: &ServerOptions,
+    ) -> Self {
+        Self {
+            source: convert::source(&subscription.task().key),
+            subscription,
+            format,
+            heartbeat: options.heartbeat,
+            stop: Box::pin(options.stop.clone().cancelled_owned()),
+            closing: coordinator.closing(),
+            place: Place::Beginning,
+            ended: false,
+        }
+    }
+
+    pub(crate) fn into_body(self) -> Body {
+        Body::from_stream(stream::unfold(self, |mut frames| async {
+            let chunk = frames.next().await?;
+            Some((Ok::<_, Infallible>(chunk), frames))
+        }))
+    }
+
+    /// What is to be written next; none where the stream is over.
+    async fn next(&mut self) -> Option<Bytes> {
+        match self.place {
+            Place::Beginning => {
+                self.place = Place::Open;
+                let mut out = Vec::new();
+                sse::retry(&mut out, limits::SSE_RETRY_MS);
+                Some(out.into())
+            }
+            Place::Open => self.next_delivery().await,
+            Place::Over => None,
+        }
+    }
+
+    async fn next_delivery(&mut self) -> Option<Bytes> {
+        let delivery = tokio::select! {
+            // What is there goes out before anybody is sent away: the end of a run may come with the end of the server.
+            biased;
+            delivery = self.subscription.next() => delivery,
+            () = &mut self.stop => return Some(self.leave("the server is stopping")),
+            () = tokio::time::sleep(self.heartbeat) => {
+                let mut out = Vec::new();
+                sse::comment(&mut out, "heartbeat");
+                return Some(out.into());
+            }
+        };
+        match delivery {
+            Ok(Some(delivery)) => {
+                self.ended = matches!(&delivery, Delivery::Events(events) if events.ends_run());
+                Some(self.write(&delivery))
+            }
+            Ok(None) if self.closing.is_cancelled() && !self.ended => {
+                Some(self.leave("the server is stopping"))
+            }
+            Ok(None) => None,
+            Err(error) => Some(self.leave(&Problem::from(error).detail)),
+        }
+    }
+
+    fn write(&self, delivery: &Delivery) -> Bytes {
+        match delivery {
+            Delivery::Events(events) => events.encoded(convert::slot(self.format), |event, out| {
+                convert::frame(&self.source, self.format, event, out);
+            }),
+            Delivery::Gap { reason, first_seq } => {
+                let mut out = Vec::new();
+                self.source.gap(&mut out, self.format, reason.as_str(), *first_seq);
+                out.into()
+            }
+        }
+    }
+
+    fn leave(&mut self, why: &str) -> Bytes {
+        self.place = Place::Over;
+        farewell(why)
+    }
+}
+
+/// The last bytes for a viewer that should come back, with its id, after a time that is not the same for all.
+pub(crate) fn farewell(why: &str) -> Bytes {
+    let least = limits::SSE_COME_BACK_MS;
+    let mut out = Vec::new();
+    sse::retry(&mut out, rand::rng().random_range(least..=2 * least));
+    sse::comment(&mut out, why);
+    out.into()
+}

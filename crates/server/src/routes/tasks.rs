@@ -1,0 +1,167 @@
+//! Tasks: create, read, list, delete.
+
+use axum::{
+    Json,
+    extract::{OriginalUri, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use soloist::{
+    Coordinator, Create, Delete, Key, NewId, NewTask, Policy, StartOptions, Status, Task, TaskFilter, limits,
+};
+use soloist_wire::{CreateBody, problem};
+
+use super::start::refuse_idempotency_key;
+use crate::{
+    body::{self, BodyOf},
+    convert,
+    problem::Problem,
+    query::{self, KeyPath, ModelPath, QueryOf},
+};
+
+/// `POST /tasks/{app}/{model}`
+pub(crate) async fn create(
+    State(coordinator): State<Coordinator>,
+    OriginalUri(uri): OriginalUri,
+    ModelPath(model): ModelPath,
+    headers: HeaderMap,
+    BodyOf(body): BodyOf<CreateBody>,
+) -> Result<Response, Problem> {
+    refuse_idempotency_key(&headers)?;
+    // Under whatever path this router is nested, the new task stands right below the path that was called.
+    let location = |key: &Key| format!("{}/{}", uri.path(), key.id());
+    match coordinator.create(new_task(NewId::Assigned(model), &body)?).await? {
+        Create::Created(task) | Create::Exists(task) | Create::Differs(task) => {
+            created(&coordinator, StatusCode::CREATED, task, &body, location).await
+        }
+    }
+}
+
+/// `PUT /tasks/{app}/{model}/{id}`
+pub(crate) async fn put(
+    State(coordinator): State<Coordinator>,
+    OriginalUri(uri): OriginalUri,
+    KeyPath(key): KeyPath,
+    headers: HeaderMap,
+    BodyOf(body): BodyOf<CreateBody>,
+) -> Result<Response, Problem> {
+    refuse_idempotency_key(&headers)?;
+    let location = |_: &Key| uri.path().to_owned();
+    match coordinator.create(new_task(NewId::Named(key), &body)?).await? {
+        Create::Created(task) => created(&coordinator, StatusCode::CREATED, task, &body, location).await,
+        Create::Exists(task) => created(&coordinator, StatusCode::OK, task, &body, location).await,
+        Create::Differs(task) => Err(Problem::new(
+            problem::INPUT_DIFFERS,
+            format!("the task {} is there with another input; choose another id", task.key),
+        )),
+    }
+}
+
+fn new_task(id: NewId, body: &CreateBody) -> Result<NewTask, Problem> {
+    if body.max_retries.is_some_and(|n| n > 0) {
+        return Err(Problem::not_supported("max_retries above 0"));
+    }
+    if body.timeout_seconds.is_some() {
+        return Err(Problem::not_supported("timeout_seconds"));
+    }
+    if body.run_at.is_some() {
+        return Err(Problem::not_supported("run_at"));
+    }
+    let input = match &body.input {
+        Some(input) => body::json(input)?,
+        None => soloist::Json::parse("{}")?,
+    };
+    Ok(NewTask { id, input, owner: None })
+}
+
+/// The answer to a create, after the start that it asked for. A task that was there and is finished stays so: whoever
+/// repeats a `PUT` wants nothing to happen twice.
+async fn created(
+    coordinator: &Coordinator,
+    status: StatusCode,
+    mut task: Task,
+    body: &CreateBody,
+    location: impl Fn(&Key) -> String,
+) -> Result<Response, Problem> {
+    let location = location(&task.key);
+    if body.start == Some(true) {
+        task = started(coordinator, task)
+            .await
+            .map_err(|problem| Problem { location: Some(location.clone()), ..problem })?;
+    }
+    let location = HeaderValue::try_from(location).expect("a path is a header value");
+    Ok((status, [(header::LOCATION, location)], Json(convert::task(task))).into_response())
+}
+
+async fn started(coordinator: &Coordinator, task: Task) -> Result<Task, Problem> {
+    let options = StartOptions { policy: Policy::Once };
+    let start = async {
+        coordinator.start(&task.key, options).await?;
+        coordinator.task(&task.key).await
+    };
+    start.await.map_err(|error| {
+        let problem = Problem::from(error);
+        Problem {
+            detail: format!("the task {} is there, but was not started: {}", task.key, problem.detail),
+            ..problem
+        }
+    })
+}
+
+/// `GET /tasks/{app}/{model}/{id}`
+pub(crate) async fn show(
+    State(coordinator): State<Coordinator>,
+    KeyPath(key): KeyPath,
+) -> Result<Response, Problem> {
+    Ok(Json(convert::task(coordinator.task(&key).await?)).into_response())
+}
+
+/// `DELETE /tasks/{app}/{model}/{id}`
+pub(crate) async fn delete(
+    State(coordinator): State<Coordinator>,
+    KeyPath(key): KeyPath,
+) -> Result<StatusCode, Problem> {
+    match coordinator.delete(&key).await? {
+        Delete::Deleted => Ok(StatusCode::NO_CONTENT),
+        Delete::Active(status) => Err(Problem::new(
+            problem::TASK_ACTIVE,
+            format!("the task {key} is {status}; cancel it, then delete it"),
+        )),
+        Delete::Missing => Err(Problem::new(problem::UNKNOWN_TASK, format!("there is no task {key}"))),
+    }
+}
+
+/// The query of a list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    app: Option<String>,
+    model: Option<String>,
+    status: Option<String>,
+    owner: Option<String>,
+    limit: Option<String>,
+    cursor: Option<String>,
+}
+
+/// `GET /tasks`
+pub(crate) async fn list(
+    State(coordinator): State<Coordinator>,
+    QueryOf(query): QueryOf<ListQuery>,
+) -> Result<Response, Problem> {
+    let status = |word: &str| {
+        Status::parse(word).ok_or_else(|| {
+            let all = Status::ALL.map(Status::as_str).join(", ");
+            Problem::new(problem::INVALID_QUERY, format!("status is one of {all}"))
+        })
+    };
+    let filter = TaskFilter {
+        app: query.app,
+        model: query.model,
+        status: query.status.as_deref().map(status).transpose()?,
+        owner: query.owner,
+        limit: query::limit(query.limit.as_deref(), limits::LIST_DEFAULT_TASKS, limits::LIST_MAX_TASKS)?,
+        before: query.cursor.as_deref().map(|text| query::position("cursor", text)).transpose()?,
+    };
+    Ok(Json(convert::tasks(coordinator.list(filter).await?)).into_response())
+}

@@ -1,0 +1,15 @@
+//! The HTTP server, over real connections.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod bad_input;
+mod calls;
+mod client;
+mod guards;
+mod models;
+mod nested;
+mod races;
+mod server;
+mod stop;
+mod store_away;
+mod streams;
