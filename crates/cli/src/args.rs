@@ -1,0 +1,233 @@
+//! What may be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, ValueEnum};
+use soloist::Key;
+
+use crate::{
+    config::{self, settings, value::Kind},
+    exit,
+};
+
+/// Start a task once; stream it to everyone.
+#[derive(Debug, Parser)]
+#[command(name = "soloist", version, after_help = exit::HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// The server: http://HOST:PORT, https://HOST or unix:PATH
+    #[arg(
+        long,
+        global = true,
+        env = "SOLOIST_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8888"
+    )]
+    pub(crate) url: String,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Cmd,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cmd {
+    /// Run the server
+    Serve(Serve),
+    /// Create a task
+    Create(Create),
+    /// Start a task; where it runs already, say so (exit code 0 both times)
+    Start(Start),
+    /// Print a task's events as they come, until it ends; resumes by itself over cuts and restarts
+    Watch(Watch),
+    /// Cancel a task
+    Cancel(Cancel),
+    /// Send the work of a task a signal
+    Signal(Signal),
+    /// Show all that is on record about a task
+    Show(Show),
+    /// List tasks, newest first
+    List(List),
+    /// Look at the server's configuration
+    #[command(subcommand)]
+    Config(ConfigCmd),
+    /// Print the description of the HTTP API (OpenAPI 3.1)
+    Openapi,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Also serve the demo models, under the app "demo"
+    #[arg(long)]
+    pub(crate) demo: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCmd {
+    /// Check the configuration and show what counts and where it came from, without secrets
+    Check(ConfigArgs),
+}
+
+/// `--config`, and one flag for each key of the table of settings.
+#[derive(Debug)]
+pub(crate) struct ConfigArgs {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) flags: Vec<(&'static str, String)>,
+}
+
+impl Args for ConfigArgs {
+    fn augment_args(command: Command) -> Command {
+        let file = clap::Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help(format!("The configuration file [default: {}, where it is there]", config::FILE));
+        settings::SERVER.iter().fold(command.arg(file), |command, setting| {
+            let default = (setting.default)(&config::Config::default()).unwrap_or_default();
+            command.arg(
+                clap::Arg::new(setting.key)
+                    .long(config::flag_of(setting.key))
+                    .value_name(match setting.kind {
+                        Kind::Number => "NUMBER",
+                        Kind::Switch => "BOOL",
+                        Kind::List => "LIST",
+                        Kind::Text | Kind::Texts => "TEXT",
+                    })
+                    .hide_short_help(setting.key != "listen" && setting.key != "store")
+                    .help(format!("{} [default: {default}]", setting.about)),
+            )
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for ConfigArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let flag = |key| matches.get_one::<String>(key).map(|text| (key, text.clone()));
+        Ok(Self {
+            file: matches.get_one("config").cloned(),
+            flags: settings::SERVER.iter().filter_map(|setting| flag(setting.key)).collect(),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// app/model/id, or app/model where the server is to choose the id
+    #[arg(value_name = "KEY|APP/MODEL", value_parser = name)]
+    pub(crate) name: Name,
+    /// What the task is given: JSON, @FILE, or - for standard input
+    #[arg(long, value_name = "JSON|@FILE|-", default_value = "{}", allow_hyphen_values = true)]
+    pub(crate) input: String,
+    /// Start it at once
+    #[arg(long)]
+    pub(crate) start: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    #[arg(value_name = "KEY")]
+    pub(crate) key: Key,
+    /// Whether a finished task is started again
+    #[arg(long, value_enum, default_value_t = Policy::Restart)]
+    pub(crate) policy: Policy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Policy {
+    /// A finished task is started again
+    Restart,
+    /// A finished task stays finished
+    Once,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    #[arg(value_name = "KEY")]
+    pub(crate) key: Key,
+    /// Only events after this one [default: from the beginning of the current run]
+    #[arg(long, value_name = "SEQ")]
+    pub(crate) from: Option<u64>,
+    /// Stay for the next runs too
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cancel {
+    #[arg(value_name = "KEY")]
+    pub(crate) key: Key,
+    /// Why, for the record
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Only this run; a newer one is left alone
+    #[arg(long)]
+    pub(crate) run: Option<u64>,
+    /// Wait for the end, up to this many seconds; exit code 6 where it ended otherwise
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "60", require_equals = true)]
+    pub(crate) wait: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Signal {
+    #[arg(value_name = "KEY")]
+    pub(crate) key: Key,
+    /// The name that the work waits for
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// What it carries: JSON, @FILE, or - for standard input
+    #[arg(value_name = "JSON|@FILE|-", default_value = "null", allow_hyphen_values = true)]
+    pub(crate) data: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    #[arg(value_name = "KEY")]
+    pub(crate) key: Key,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only of this app
+    #[arg(long)]
+    pub(crate) app: Option<String>,
+    /// Only of this model
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Only in this status
+    #[arg(long, value_parser = soloist::Status::ALL.map(soloist::Status::as_str))]
+    pub(crate) status: Option<String>,
+    /// Only of this owner
+    #[arg(long)]
+    pub(crate) owner: Option<String>,
+    /// At most so many
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+    /// Where the page before ended
+    #[arg(long)]
+    pub(crate) cursor: Option<String>,
+}
+
+/// A task, or a model whose next id the store chooses.
+#[derive(Debug, Clone)]
+pub(crate) enum Name {
+    Task(Key),
+    Model(soloist::ModelKey),
+}
+
+fn name(text: &str) -> Result<Name, soloist::Error> {
+    match text.split('/').collect::<Vec<_>>()[..] {
+        [app, model] => soloist::ModelKey::new(app, model).map(Name::Model),
+        _ => text.parse().map(Name::Task),
+    }
+}

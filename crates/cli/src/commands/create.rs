@@ -1,0 +1,38 @@
+//! `soloist create`
+
+use soloist_client::{Client, Created};
+use soloist_wire::CreateBody;
+
+use super::json;
+use crate::{
+    args::{Create, Name},
+    exit::{Exit, Stop},
+    render::{Out, status},
+};
+
+pub(crate) async fn create(args: Create, client: &Client, out: &Out) -> Result<Exit, Stop> {
+    let body = CreateBody {
+        input: Some(json("the input", &args.input)?),
+        start: args.start.then_some(true),
+        ..CreateBody::default()
+    };
+    let created = match &args.name {
+        Name::Task(key) => client.put(&key.to_string(), &body).await?,
+        Name::Model(model) => Created::New(client.create(&model.to_string(), &body).await?),
+    };
+    let record = created.record();
+    if out.json() {
+        out.value(record)?;
+        return Ok(Exit::Completed);
+    }
+    let first = match &created {
+        Created::New(_) => format!("created {}", record.key()),
+        Created::Exists(_) => format!("{} is there already, with the same input", record.key()),
+    };
+    let then = match record.run {
+        0 => "it is pending: `soloist start` or its first viewer starts it".to_owned(),
+        run => format!("run {run} is {}", status(&record.status)),
+    };
+    out.line(&format!("{first}; {then}"))?;
+    Ok(Exit::Completed)
+}

@@ -1,0 +1,42 @@
+//! The commands, a file each.
+
+pub(crate) mod cancel;
+pub(crate) mod config;
+pub(crate) mod create;
+pub(crate) mod list;
+pub(crate) mod openapi;
+pub(crate) mod progress;
+pub(crate) mod serve;
+pub(crate) mod show;
+pub(crate) mod signal;
+pub(crate) mod socket;
+pub(crate) mod start;
+pub(crate) mod watch;
+
+use std::io::Read;
+
+use serde_json::value::RawValue;
+use soloist::Json;
+use soloist_wire::RawJson;
+
+use crate::exit::{Exit, Stop};
+
+/// JSON that was given as it is, as `@FILE`, or as `-` for standard input.
+fn json(what: &str, given: &str) -> Result<RawJson, Stop> {
+    let cannot = |source: &str, e: std::io::Error| {
+        Stop::new(Exit::Usage, format!("cannot read {what} from {source}: {e}"))
+    };
+    let text = match given {
+        "-" => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map_err(|e| cannot("standard input", e))?;
+            text
+        }
+        given => match given.strip_prefix('@') {
+            Some(file) => std::fs::read_to_string(file).map_err(|e| cannot(file, e))?,
+            None => given.to_owned(),
+        },
+    };
+    let json = Json::parse(&text).map_err(|e| Stop::new(Exit::Usage, format!("{what} is {e}")))?;
+    Ok(RawValue::from_string(json.as_str().to_owned()).expect("it was checked"))
+}

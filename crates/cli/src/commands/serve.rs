@@ -1,0 +1,179 @@
+//! `soloist serve`
+//!
+//! Decides: in which order a server comes up and goes down. Up: the configuration, the listener (a taken port costs
+//! nothing), the store, the coordinator (which ends what a dead process left), and only then an answer to anybody.
+//! Down: no new starts, the grace for what runs, then the viewers and the requests under way.
+
+use std::{io, sync::Arc};
+
+use serde::Serialize;
+use soloist::{Coordinator, MemoryStore, ModelKey, ModelOptions, Store, limits};
+use soloist_server::{Autostart, Exposure, Listener, ServerOptions};
+use soloist_sqlite::SqliteStore;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::socket::SocketLock;
+use crate::{
+    args::Serve,
+    config::{
+        Config, of_process,
+        types::{Listen, LogFormat, StoreUrl},
+    },
+    exit::{Exit, Stop},
+    render::Out,
+};
+
+pub(crate) fn serve(args: Serve, out: &Out) -> Result<Exit, Stop> {
+    let config = of_process(args.config.file, args.config.flags)?.config;
+    log_to_stderr(&config);
+    allow_many_descriptors();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Stop::new(Exit::Failed, format!("cannot start: {e}")))?;
+    let done = runtime.block_on(run(&config, args.demo, out));
+    runtime.shutdown_timeout(limits::DROP_WAIT);
+    done
+}
+
+async fn run(config: &Config, demo: bool, out: &Out) -> Result<Exit, Stop> {
+    let stop = Stopping::new()?;
+    let _lock = match &config.listen {
+        Listen::Unix(path) => Some(SocketLock::take(path)?),
+        Listen::Tcp(_) => None,
+    };
+    let listener =
+        Listener::bind(&config.listen.to_string(), Exposure::Local).await.map_err(|e| bind_failed(&e))?;
+    let address = listener.address().map_err(|e| bind_failed(&e))?;
+    let coordinator = coordinator(config, demo).await?;
+    announce(config, &address, &coordinator, out);
+
+    let options = ServerOptions {
+        autostart: if config.autostart { Autostart::On } else { Autostart::Off },
+        cors_origins: config.cors_origins.clone(),
+        allowed_hosts: config.allowed_hosts.clone(),
+        ..ServerOptions::default()
+    };
+    let stop_serving = options.stop.clone();
+    let serving = tokio::spawn(soloist_server::serve(listener, coordinator.clone(), options));
+    stop.asked(&coordinator, config).await;
+    coordinator.shutdown(config.shutdown_grace).await;
+    stop_serving.cancel();
+    let served = serving.await.map_err(io::Error::other).and_then(|served| served);
+    tracing::info!("stopped");
+    served.map(|()| Exit::Completed).map_err(|e| Stop::new(Exit::Failed, format!("the listener broke: {e}")))
+}
+
+async fn coordinator(config: &Config, demo: bool) -> Result<Coordinator, Stop> {
+    let store: Arc<dyn Store> = match &config.store {
+        StoreUrl::Memory => Arc::new(MemoryStore::new()),
+        StoreUrl::Sqlite(path) => Arc::new(
+            SqliteStore::open(path).map_err(|e| Stop::new(Exit::Unreachable, format!("store: {e}")))?,
+        ),
+    };
+    let mut builder = Coordinator::builder(store).linger(config.linger);
+    if demo {
+        // A Listen is never beyond this machine, so no stranger gets at these.
+        builder = soloist_runners::demo::register(builder);
+    }
+    for model in &config.models {
+        let key = ModelKey::new(&model.app, &model.model).expect("checked when it was read");
+        let runner = model.runner().expect("checked when it was read");
+        builder =
+            builder.runner(key, Arc::new(runner), ModelOptions { max_concurrent: model.max_concurrent });
+    }
+    builder.open().await.map_err(|error| {
+        let exit = match error {
+            soloist::Error::Unavailable { .. } | soloist::Error::Corrupt { .. } => Exit::Unreachable,
+            _ => Exit::Usage,
+        };
+        Stop::new(exit, error.to_string())
+    })
+}
+
+/// One line for people (or an object for machines) on standard output, once requests are answered.
+fn announce(config: &Config, address: &str, coordinator: &Coordinator, out: &Out) {
+    #[derive(Serialize)]
+    struct Listening<'a> {
+        listening: &'a str,
+        store: String,
+        models: Vec<String>,
+    }
+    let url = if address.starts_with("unix:") { address.to_owned() } else { format!("http://{address}") };
+    let store = config.store.to_string();
+    let models: Vec<_> = coordinator.models().into_iter().map(|(model, _)| model.to_string()).collect();
+    // Nobody may be reading; the server runs all the same.
+    let _ = if out.json() {
+        out.value(&Listening { listening: &url, store, models })
+    } else {
+        let models = match models.is_empty() {
+            true => "no models: add a [[model]] to soloist.toml, or try --demo".to_owned(),
+            false => format!("models {}", models.join(", ")),
+        };
+        out.line(&format!("listening on {url} | store {store} | {models}"))
+    };
+}
+
+fn bind_failed(error: &io::Error) -> Stop {
+    let next = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another program listens there (another `soloist serve`?): stop it, or choose \
+                                     another address with --listen"
+        }
+        _ => "",
+    };
+    Stop::new(Exit::Refused, format!("{error}{next}"))
+}
+
+/// SIGTERM and SIGINT.
+struct Stopping {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stopping {
+    fn new() -> Result<Self, Stop> {
+        let listen = |kind| {
+            signal(kind).map_err(|e| Stop::new(Exit::Failed, format!("cannot listen for signals: {e}")))
+        };
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Ready at the first signal. A second one ends the process at once, whatever runs.
+    async fn asked(mut self, coordinator: &Coordinator, config: &Config) {
+        self.next().await;
+        tracing::info!(
+            running = coordinator.stats().running,
+            grace_s = config.shutdown_grace.as_secs(),
+            "stopping: waits for what runs, up to the grace; a second signal ends it at once"
+        );
+        tokio::spawn(async move {
+            self.next().await;
+            std::process::exit(Exit::Failed as i32);
+        });
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn log_to_stderr(config: &Config) {
+    let filter = EnvFilter::builder().parse(&config.log).expect("checked when it was read");
+    let ansi = console::Term::stderr().is_term();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi);
+    match config.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// Every viewer is a descriptor: takes as many as the system allows this process.
+fn allow_many_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Refused or not, the server runs; connections beyond the limit wait.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

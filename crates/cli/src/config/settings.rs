@@ -1,0 +1,290 @@
+//! The table of settings: the one place that knows every key.
+//!
+//! Decides: which keys there are, what each may say, what it is where nobody says it. Parsing, checking, the flags of
+//! `serve`, `config check` and `docs/configuration.md` are all read from here; no key is named twice.
+
+use std::time::Duration;
+
+use soloist::{ModelKey, limits};
+use tracing_subscriber::EnvFilter;
+
+use super::{
+    Config, Model,
+    types::{self, Listen, LogFormat, StoreUrl},
+    value::{Kind, Taken, Value, Wrong, quoted},
+};
+
+/// One key of a `T`.
+pub(crate) struct Setting<T> {
+    pub(crate) key: &'static str,
+    pub(crate) kind: Kind,
+    /// What it is for, as a sentence.
+    pub(crate) about: &'static str,
+    /// What it may say, to stand after "allowed is".
+    pub(crate) allowed: &'static str,
+    /// Checks a value and keeps it.
+    pub(crate) set: fn(&mut T, &Value) -> Taken,
+    /// What `T` holds where nobody said it, as TOML; none where somebody must.
+    pub(crate) default: fn(&T) -> Option<String>,
+}
+
+/// A key of a part of the product that is not there yet. It is refused by name, never accepted and ignored.
+pub(crate) struct NotYet {
+    pub(crate) key: &'static str,
+    /// What it belongs to, to stand before "not supported yet".
+    pub(crate) what: &'static str,
+}
+
+/// The keys of the whole server, in the order in which they are shown.
+pub(crate) const SERVER: &[Setting<Config>] = &[
+    Setting {
+        key: "listen",
+        kind: Kind::Text,
+        about: "Where the server listens. Port 0 takes any free port, which is then printed.",
+        allowed: "a loopback ADDRESS:PORT (127.0.0.1:8888, [::1]:8888) or unix:PATH",
+        set: |config, value| Listen::parse(value.text()?).map(|given| config.listen = given),
+        default: |config| Some(quoted(&config.listen.to_string())),
+    },
+    Setting {
+        key: "store",
+        kind: Kind::Text,
+        about: "Where everything is on record: a SQLite file (a relative path begins where the server was started; \
+                one server at a time), or memory, which is gone when the server stops.",
+        allowed: "sqlite://PATH or memory:",
+        set: |config, value| StoreUrl::parse(value.text()?).map(|given| config.store = given),
+        default: |config| Some(quoted(&config.store.to_string())),
+    },
+    Setting {
+        key: "durability",
+        kind: Kind::Text,
+        about: "What a commit survives: \"full\" is a power cut.",
+        allowed: "\"full\"",
+        set: |_, value| match value.text()? {
+            "full" => Ok(()),
+            "relaxed" => Err(Wrong::not_supported("relaxed durability is")),
+            _ => Err(Wrong::default()),
+        },
+        default: |_| Some(quoted("full")),
+    },
+    Setting {
+        key: "linger_seconds",
+        kind: Kind::Number,
+        about: "How long a finished run stays in memory for late viewers.",
+        allowed: "a whole number of seconds from 0 to 86400",
+        set: |config, value| seconds(value, limits::LINGER_MAX_SECONDS).map(|given| config.linger = given),
+        default: |config| Some(config.linger.as_secs().to_string()),
+    },
+    Setting {
+        key: "shutdown_grace_seconds",
+        kind: Kind::Number,
+        about: "How long a stop waits for running work before it ends it.",
+        allowed: "a whole number of seconds from 0 to 3600",
+        set: |config, value| {
+            seconds(value, limits::SHUTDOWN_GRACE_MAX_SECONDS).map(|given| config.shutdown_grace = given)
+        },
+        default: |config| Some(config.shutdown_grace.as_secs().to_string()),
+    },
+    Setting {
+        key: "autostart",
+        kind: Kind::Switch,
+        about: "Whether the first viewer of a pending task starts it. Off: viewers wait for the start.",
+        allowed: "true or false",
+        set: |config, value| value.switch().map(|given| config.autostart = given),
+        default: |config| Some(config.autostart.to_string()),
+    },
+    Setting {
+        key: "cors_origins",
+        kind: Kind::List,
+        about: "Origins of web pages, beside the server's own, that may call it.",
+        allowed: "a list of origins such as \"https://app.example.com\"",
+        set: |config, value| each(value, types::origin).map(|given| config.cors_origins = given),
+        default: |config| Some(list(&config.cors_origins)),
+    },
+    Setting {
+        key: "allowed_hosts",
+        kind: Kind::List,
+        about: "Host names, beside loopback names and addresses, that requests may name; for a proxy that keeps the \
+                outer name.",
+        allowed: "a list of host names such as \"tasks.example.com\"",
+        set: |config, value| each(value, types::host).map(|given| config.allowed_hosts = given),
+        default: |config| Some(list(&config.allowed_hosts)),
+    },
+    Setting {
+        key: "log",
+        kind: Kind::Text,
+        about: "Which log lines are written to standard error: a level, or directives such as \
+                \"warn,soloist_server=debug\".",
+        allowed: "off, error, warn, info, debug, trace, or directives TARGET=LEVEL between commas",
+        set: |config, value| {
+            let text = value.text()?;
+            EnvFilter::builder().parse(text).map_err(|_| Wrong::default())?;
+            config.log = text.to_owned();
+            Ok(())
+        },
+        default: |config| Some(quoted(&config.log)),
+    },
+    Setting {
+        key: "log_format",
+        kind: Kind::Text,
+        about: "How log lines look: text for people, json for machines.",
+        allowed: "\"text\" or \"json\"",
+        set: |config, value| LogFormat::parse(value.text()?).map(|given| config.log_format = given),
+        default: |config| Some(quoted(config.log_format.as_str())),
+    },
+];
+
+/// The keys of one `[[model]]`.
+pub(crate) const MODEL: &[Setting<Model>] = &[
+    Setting {
+        key: "app",
+        kind: Kind::Text,
+        about: "The app that the model belongs to.",
+        allowed: "a letter or '_', then up to 63 letters, digits, '_', '.' or '-'",
+        set: |model, value| {
+            let app = value.text()?;
+            ModelKey::new(app, "_").map_err(|_| Wrong::default())?;
+            model.app = app.to_owned();
+            Ok(())
+        },
+        default: |_| None,
+    },
+    Setting {
+        key: "model",
+        kind: Kind::Text,
+        about: "The name of the model within its app.",
+        allowed: "a letter or '_', then up to 63 letters, digits, '_', '.' or '-'",
+        set: |model, value| {
+            let name = value.text()?;
+            ModelKey::new("_", name).map_err(|_| Wrong::default())?;
+            model.model = name.to_owned();
+            Ok(())
+        },
+        default: |_| None,
+    },
+    Setting {
+        key: "runner",
+        kind: Kind::Text,
+        about: "What executes a task of this model: \"exec\" is a command.",
+        allowed: "\"exec\"",
+        set: |_, value| match value.text()? {
+            "exec" => Ok(()),
+            "http" => Err(Wrong::not_supported("the http runner is")),
+            _ => Err(Wrong::default()),
+        },
+        default: |_| None,
+    },
+    Setting {
+        key: "command",
+        kind: Kind::List,
+        about: "The program and its arguments. `{input.field}` in an argument stands for that field of the task's \
+                input; it fills one argument and never splits it.",
+        allowed: "a list of texts with the program first",
+        set: |model, value| value.list().map(|given| model.command = given),
+        default: |_| None,
+    },
+    Setting {
+        key: "shell",
+        kind: Kind::Switch,
+        about: "Runs the command's one text by /bin/sh. No `{input.field}` then: read SOLOIST_TASK_INPUT or standard \
+                input.",
+        allowed: "true or false",
+        set: |model, value| value.switch().map(|given| model.shell = given),
+        default: |model| Some(model.shell.to_string()),
+    },
+    Setting {
+        key: "allow_dash",
+        kind: Kind::Switch,
+        about: "Whether a value that stands for `{input.field}` at the beginning of an argument may begin with '-', \
+                where a program would take it for an option.",
+        allowed: "true or false",
+        set: |model, value| value.switch().map(|given| model.allow_dash = given),
+        default: |model| Some(model.allow_dash.to_string()),
+    },
+    Setting {
+        key: "env",
+        kind: Kind::Texts,
+        about: "Variables that the command gets beside PATH, HOME, LANG, TZ and SOLOIST_TASK_*. `config check` hides \
+                their texts.",
+        allowed: "a table of names and texts, such as { MODE = \"fast\", TOKEN = \"${TOKEN}\" }",
+        set: |model, value| value.texts().map(|given| model.env = given),
+        default: |_| Some("{}".to_owned()),
+    },
+    Setting {
+        key: "pass_env",
+        kind: Kind::List,
+        about: "Names of variables that the command gets from the server's own environment.",
+        allowed: "a list of names of variables",
+        set: |model, value| value.list().map(|given| model.pass_env = given),
+        default: |model| Some(list(&model.pass_env)),
+    },
+    Setting {
+        key: "dir",
+        kind: Kind::Text,
+        about: "The directory that the command runs in; empty: where the server was started.",
+        allowed: "the path of a directory",
+        set: |model, value| {
+            let dir = value.text()?;
+            if !dir.is_empty() && !std::path::Path::new(dir).is_dir() {
+                return Err(Wrong("there is no such directory".to_owned()));
+            }
+            model.dir = (!dir.is_empty()).then(|| dir.into());
+            Ok(())
+        },
+        default: |_| Some(quoted("")),
+    },
+    Setting {
+        key: "max_concurrent",
+        kind: Kind::Number,
+        about: "Most runs of this model at a time; a start beyond them is refused.",
+        allowed: "a whole number from 1 to 100000",
+        set: |model, value| {
+            let number = value.number(1..=limits::CONCURRENT_MAX as u64)?;
+            model.max_concurrent = usize::try_from(number).expect("held to CONCURRENT_MAX");
+            Ok(())
+        },
+        default: |model| Some(model.max_concurrent.to_string()),
+    },
+    Setting {
+        key: "max_retries",
+        kind: Kind::Number,
+        about: "How often a failed run is tried again.",
+        allowed: "0",
+        set: |_, value| match value.number(0..=u64::MAX)? {
+            0 => Ok(()),
+            _ => Err(Wrong::not_supported("retries are")),
+        },
+        default: |_| Some("0".to_owned()),
+    },
+];
+
+/// Keys of the whole server that are not there yet.
+pub(crate) const SERVER_NOT_YET: &[NotYet] = &[
+    NotYet { key: "allow_anonymous", what: "listening beyond this machine is" },
+    NotYet { key: "auth", what: "authentication is" },
+    NotYet { key: "lease_seconds", what: "sharing a store between servers is" },
+    NotYet { key: "retention_days", what: "retention is" },
+    NotYet { key: "tombstone_days", what: "retention is" },
+];
+
+/// Keys of a `[[model]]` that are not there yet.
+pub(crate) const MODEL_NOT_YET: &[NotYet] = &[
+    NotYet { key: "headers", what: "the http runner is" },
+    NotYet { key: "max_concurrent_total", what: "a limit over several servers is" },
+    NotYet { key: "method", what: "the http runner is" },
+    NotYet { key: "retention_days", what: "retention is" },
+    NotYet { key: "retry_on_timeout", what: "a timeout is" },
+    NotYet { key: "timeout_seconds", what: "a timeout is" },
+    NotYet { key: "url", what: "the http runner is" },
+];
+
+fn seconds(value: &Value, max: u64) -> Taken<Duration> {
+    value.number(0..=max).map(Duration::from_secs)
+}
+
+fn each(value: &Value, check: fn(String) -> Taken<String>) -> Taken<Vec<String>> {
+    value.list()?.into_iter().map(check).collect()
+}
+
+fn list(parts: &[String]) -> String {
+    format!("[{}]", parts.iter().map(|part| quoted(part)).collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,174 @@
+//! What a configuration may say, line by line.
+
+use super::{Config, Loaded, Sources, load, settings, show};
+
+fn from(file: &str, variables: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Result<Loaded, String> {
+    let lookup = |name: &str| (name == "SECRET").then(|| "hunter2".to_owned());
+    load(Sources {
+        file: Some(("soloist.toml".to_owned(), file.to_owned())),
+        variables: variables.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+        flags: flags.iter().map(|(k, v)| (*k, v.to_string())).collect(),
+        lookup: &lookup,
+    })
+    .map_err(|e| e.0)
+}
+
+fn error(file: &str) -> String {
+    from(file, &[], &[]).expect_err(file)
+}
+
+const MODEL: &str = "[[model]]\napp = \"a\"\nmodel = \"M\"\nrunner = \"exec\"\ncommand = [\"true\"]\n";
+
+#[test]
+fn the_later_source_wins() {
+    let file = "listen = \"127.0.0.1:1\"\nlinger_seconds = 1\nautostart = false\n";
+    let loaded = from(
+        file,
+        &[("SOLOIST_LISTEN", "127.0.0.1:2"), ("SOLOIST_LINGER_SECONDS", "2")],
+        &[("listen", "[::1]:3")],
+    )
+    .unwrap();
+    assert_eq!(loaded.config.listen.to_string(), "[::1]:3");
+    assert_eq!(loaded.config.linger.as_secs(), 2);
+    assert!(!loaded.config.autostart);
+    let shown = show::as_toml(&loaded);
+    for line in ["# --listen", "# $SOLOIST_LINGER_SECONDS", "# soloist.toml line 3", "# default"] {
+        assert!(shown.contains(line), "{line} in\n{shown}");
+    }
+}
+
+#[test]
+fn an_empty_configuration_is_the_defaults_and_they_pass_their_own_checks() {
+    let loaded = from("", &[], &[]).unwrap();
+    assert_eq!(loaded.config, Config::default());
+    let shown = show::as_toml(&loaded);
+    assert_eq!(from(&shown, &[], &[]).unwrap().config, Config::default(), "{shown}");
+    let shown = show::as_toml(&from(MODEL, &[], &[]).unwrap());
+    assert_eq!(from(&shown, &[], &[]).unwrap().config.models, from(MODEL, &[], &[]).unwrap().config.models);
+}
+
+#[test]
+fn a_misspelt_key_is_named_with_its_line_and_the_key_that_was_meant() {
+    assert_eq!(
+        error("# a comment\nlisten = \"127.0.0.1:1\"\nligner_seconds = 3\n"),
+        "soloist.toml line 3: unknown key \"ligner_seconds\"; did you mean linger_seconds?"
+    );
+    assert!(error("zebra = 1").contains("known are listen, store"));
+    assert!(
+        error(&format!("{MODEL}comand = []\n"))
+            .ends_with("line 6: unknown key \"comand\"; did you mean command?")
+    );
+    let variable = from("", &[("SOLOIST_LISTN", "x")], &[]).unwrap_err();
+    assert_eq!(variable, "$SOLOIST_LISTN: unknown key \"SOLOIST_LISTN\"; did you mean SOLOIST_LISTEN?");
+}
+
+#[test]
+fn a_wrong_value_is_told_with_what_is_allowed() {
+    assert_eq!(
+        error("linger_seconds = \"a while\""),
+        "soloist.toml line 1: linger_seconds = \"a while\" is refused: allowed is a whole number of seconds from 0 to 86400"
+    );
+    for (file, word) in [
+        ("linger_seconds = 86401", "from 0 to 86400"),
+        ("linger_seconds = -1", "from 0 to 86400"),
+        ("shutdown_grace_seconds = 1.5", "whole number"),
+        ("autostart = \"yes\"", "true or false"),
+        ("cors_origins = \"https://a.com\"", "a list of origins"),
+        ("cors_origins = [\"*\"]", "not an origin"),
+        ("allowed_hosts = [\"a b\"]", "not a host name"),
+        ("log = \"loud=very\"", "log = \"loud=very\""),
+        ("log_format = \"xml\"", "\"text\" or \"json\""),
+        ("store = \"mysql://x\"", "sqlite://PATH or memory:"),
+        ("store = \"sqlite://\"", "path of the file is missing"),
+        ("listen = \"0.0.0.0:80\"", "authentication"),
+        ("model = 3", "[[model]]"),
+        ("listen = ", "line 1"),
+        ("listen = \"${NOT_THERE}\"", "no variable \"NOT_THERE\""),
+    ] {
+        assert!(error(file).contains(word), "{file}: {}", error(file));
+    }
+}
+
+#[test]
+fn the_bounds_in_the_table_are_those_of_the_limits() {
+    use soloist::limits;
+    let allowed = |key: &str| settings::SERVER.iter().find(|s| s.key == key).unwrap().allowed.to_owned();
+    assert!(allowed("linger_seconds").ends_with(&format!("to {}", limits::LINGER_MAX_SECONDS)));
+    assert!(
+        allowed("shutdown_grace_seconds").ends_with(&format!("to {}", limits::SHUTDOWN_GRACE_MAX_SECONDS))
+    );
+    let concurrent = settings::MODEL.iter().find(|s| s.key == "max_concurrent").unwrap().allowed;
+    assert!(concurrent.ends_with(&format!("to {}", limits::CONCURRENT_MAX)));
+}
+
+#[test]
+fn what_is_not_there_yet_is_refused_by_name() {
+    for file in [
+        "durability = \"relaxed\"",
+        "store = \"postgres://u:p@h/d\"",
+        "lease_seconds = 10",
+        "allow_anonymous = true",
+        "[auth]\ntokens = []",
+        "retention_days = 30",
+        "tombstone_days = 400",
+    ] {
+        assert!(error(file).contains("not supported yet"), "{file}: {}", error(file));
+        let key = file.trim_start_matches('[').split([' ', ']']).next().unwrap();
+        assert!(error(file).contains(key), "{file}: {}", error(file));
+    }
+    assert!(!error("store = \"postgres://u:hunter2@h/d\"").contains("hunter2"));
+    for entry in ["max_retries = 1", "timeout_seconds = 5", "url = \"http://x\"", "max_concurrent_total = 3"]
+    {
+        let error = error(&format!("{MODEL}{entry}\n"));
+        assert!(error.contains("not supported yet") && error.contains("line 6"), "{entry}: {error}");
+    }
+    assert!(error(&MODEL.replace("\"exec\"", "\"http\"")).contains("the http runner is not supported yet"));
+    assert!(from(&format!("{MODEL}max_retries = 0\n"), &[], &[]).is_ok());
+}
+
+#[test]
+fn models_are_checked_and_named_once() {
+    assert!(error(&format!("{MODEL}{MODEL}")).contains("a/M stands in soloist.toml line 1 already"));
+    assert!(error("[[model]]\napp = \"a\"\nmodel = \"M\"\nrunner = \"exec\"\n").contains("has no command"));
+    assert!(error(&MODEL.replace("[\"true\"]", "[]")).contains("line 1: command: it is empty"));
+    assert!(error(&MODEL.replace("\"a\"", "\"1a\"")).contains("app = \"1a\""));
+    for (entry, word) in [
+        ("dir = \"/not/there\"", "no such directory"),
+        ("max_concurrent = 0", "from 1 to"),
+        ("env = { SOLOIST_TASK_ID = \"1\" }", "set for every command"),
+        ("pass_env = [\"A=B\"]", "is no name of a variable"),
+        ("env = { A = 1 }", "a table of names and texts"),
+    ] {
+        let error = error(&format!("{MODEL}{entry}\n"));
+        assert!(error.contains(word), "{entry}: {error}");
+    }
+}
+
+#[test]
+fn secrets_are_used_and_never_shown() {
+    let file = format!(
+        "{}env = {{ TOKEN = \"${{SECRET}}\", KEY = \"letmein\", MIX = \"x${{SECRET}}\" }}\n",
+        MODEL.replace("\"true\"", "\"echo\", \"--token=${SECRET}\"")
+    );
+    let loaded = from(&file, &[], &[]).unwrap();
+    assert_eq!(loaded.config.models[0].command[1], "--token=hunter2");
+    assert!(loaded.config.models[0].env.contains(&("MIX".to_owned(), "xhunter2".to_owned())));
+    for text in [show::as_toml(&loaded), show::as_json(&loaded), format!("{loaded:?}")] {
+        assert!(!text.contains("hunter2") && !text.contains("letmein"), "{text}");
+    }
+    let shown = show::as_toml(&loaded);
+    assert!(shown.contains("TOKEN = \"${SECRET}\"") && shown.contains("KEY = \"********\""), "{shown}");
+    assert!(!error("listen = \"${SECRET}\"").contains("hunter2"));
+}
+
+#[test]
+fn lists_and_switches_are_read_from_variables() {
+    let loaded =
+        from("", &[("SOLOIST_ALLOWED_HOSTS", "a.com, B.com"), ("SOLOIST_AUTOSTART", "false")], &[]).unwrap();
+    assert_eq!(loaded.config.allowed_hosts, ["a.com", "b.com"]);
+    assert!(!loaded.config.autostart);
+    assert!(from("", &[("SOLOIST_AUTOSTART", "off")], &[]).unwrap_err().contains("true or false"));
+    assert!(
+        from("", &[("SOLOIST_URL", "x"), ("SOLOIST_TASK_ID", "1"), ("SOLOIST_CONFIG", "f")], &[]).is_ok()
+    );
+}

@@ -1,0 +1,175 @@
+//! The values that a setting can take, each valid from birth.
+//!
+//! Decides: what `listen`, `store`, `log` and the origins may say. A [`Listen`] never reaches beyond this machine:
+//! whoever holds one need not ask again whether strangers can connect.
+
+use std::{fmt, net::SocketAddr, path::PathBuf};
+
+use super::value::{Taken, Wrong};
+
+/// Where the server listens: a loopback address or a Unix socket, nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Listen {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Listen {
+    pub(crate) fn parse(text: &str) -> Taken<Self> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path {
+                "" => Err(Wrong("the path of the socket is missing".to_owned())),
+                path => Ok(Self::Unix(PathBuf::from(path))),
+            };
+        }
+        let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+        let address: SocketAddr = numeric.as_deref().unwrap_or(text).parse().map_err(|_| Wrong::default())?;
+        if !address.ip().to_canonical().is_loopback() {
+            return Err(Wrong(
+                "other machines could reach it, and nobody would be asked who they are: authentication is not supported \
+                 yet, so put a proxy that asks in front of a loopback address or a Unix socket"
+                    .to_owned(),
+            ));
+        }
+        Ok(Self::Tcp(address))
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Where everything is on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StoreUrl {
+    Memory,
+    Sqlite(PathBuf),
+}
+
+impl StoreUrl {
+    pub(crate) fn parse(text: &str) -> Taken<Self> {
+        if text == "memory:" {
+            return Ok(Self::Memory);
+        }
+        if text.starts_with("postgres:") || text.starts_with("postgresql:") {
+            return Err(Wrong::not_supported("PostgreSQL is"));
+        }
+        match text.strip_prefix("sqlite://") {
+            Some("") => Err(Wrong("the path of the file is missing".to_owned())),
+            Some(path) if path.contains('?') => Err(Wrong("options after '?' are not supported".to_owned())),
+            Some(path) => Ok(Self::Sqlite(PathBuf::from(path))),
+            None => Err(Wrong::default()),
+        }
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory:"),
+            Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl LogFormat {
+    pub(crate) fn parse(text: &str) -> Taken<Self> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(Wrong::default()),
+        }
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// An origin as browsers send it: `https://app.example.com`, a port only where it is not the scheme's own.
+pub(crate) fn origin(text: String) -> Taken<String> {
+    let wrong = |why: &str| Err(Wrong(format!("not an origin: {why}")));
+    let Some((scheme @ ("http" | "https"), host)) = text.split_once("://") else {
+        return wrong("it begins with http:// or https://");
+    };
+    if host.is_empty() || host.contains(['/', '?', '#', '@', '*', ' ']) {
+        return wrong("after the scheme come a host and perhaps a port, nothing else");
+    }
+    if text.bytes().any(|b| b.is_ascii_uppercase() || !b.is_ascii_graphic()) {
+        return wrong("browsers send it in lower case and ASCII");
+    }
+    let own_port = if scheme == "http" { ":80" } else { ":443" };
+    if host.ends_with(own_port) {
+        return wrong("browsers leave the scheme's own port out");
+    }
+    Ok(text)
+}
+
+/// A host name as it stands in a `Host` header, without its port.
+pub(crate) fn host(text: String) -> Taken<String> {
+    let fits = !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    if fits {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(Wrong("not a host name (it is written without a port)".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_beyond_this_machine_is_listened_on() {
+        for good in [
+            "127.0.0.1:0",
+            "127.8.8.8:80",
+            "[::1]:8888",
+            "localhost:8888",
+            "[::ffff:127.0.0.1]:1",
+            "unix:s.sock",
+        ] {
+            assert!(Listen::parse(good).is_ok(), "{good}");
+        }
+        for beyond in ["0.0.0.0:8888", "[::]:8888", "192.168.1.1:8888", "[::ffff:10.0.0.1]:1"] {
+            assert!(Listen::parse(beyond).unwrap_err().0.contains("authentication"), "{beyond}");
+        }
+        for bad in ["", "8888", "127.0.0.1", "localhost", "example.com:80", "127.0.0.1:99999", "unix:"] {
+            assert!(Listen::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn origins_are_taken_as_browsers_send_them_and_no_other_way() {
+        for good in ["https://app.example.com", "http://localhost:3000", "http://[::1]:8080"] {
+            assert!(origin(good.to_owned()).is_ok(), "{good}");
+        }
+        for bad in [
+            "*",
+            "app.example.com",
+            "https://a/",
+            "https://A.com",
+            "https://a.com:443",
+            "https://*.a.com",
+            "https://",
+        ] {
+            assert!(origin(bad.to_owned()).is_err(), "{bad}");
+        }
+    }
+}

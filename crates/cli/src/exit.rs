@@ -1,0 +1,110 @@
+//! How the program ends.
+//!
+//! Decides: the one exit code of everything that can happen, and the line that is printed for it.
+
+use soloist_client::Error;
+
+/// The exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Completed = 0,
+    Failed = 1,
+    Usage = 2,
+    NotFound = 3,
+    Cancelled = 4,
+    Unreachable = 5,
+    Refused = 6,
+    NotAllowed = 7,
+}
+
+/// Shown at the end of `--help`.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  0  completed, or done as asked    4  the task was cancelled
+  1  the task failed                5  cannot reach the server or the store
+  2  wrong usage or configuration   6  refused; the answer says why
+  3  not found                      7  not allowed";
+
+impl Exit {
+    /// What a finished task means for whoever waited for it.
+    pub(crate) fn of_status(status: &str) -> Self {
+        match status {
+            "failed" => Self::Failed,
+            "cancelled" => Self::Cancelled,
+            _ => Self::Completed,
+        }
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command went no further.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    pub(crate) exit: Exit,
+    /// Empty where there is nothing to say.
+    pub(crate) message: String,
+    /// The stable slug, where a server gave one.
+    pub(crate) code: Option<String>,
+}
+
+impl Stop {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), code: None }
+    }
+}
+
+impl From<crate::config::ConfigError> for Stop {
+    fn from(error: crate::config::ConfigError) -> Self {
+        Self::new(Exit::Usage, error.0)
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        let exit = match &error {
+            Error::Invalid(_) => Exit::Usage,
+            Error::Problem(problem) => match problem.status {
+                401 | 403 | 421 => Exit::NotAllowed,
+                404 => Exit::NotFound,
+                500 | 502 | 504 => Exit::Unreachable,
+                503 if problem.code == "store_unavailable" => Exit::Unreachable,
+                _ => Exit::Refused,
+            },
+            _ => Exit::Unreachable,
+        };
+        let message = match &error {
+            Error::Unreachable { .. } => {
+                format!("{error}\nis `soloist serve` running? (--url or SOLOIST_URL names another server)")
+            }
+            _ => error.to_string(),
+        };
+        Self { exit, message, code: error.code().map(str::to_owned) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use soloist_wire::{Problem, problem};
+
+    use super::*;
+
+    #[test]
+    fn every_problem_has_the_exit_code_that_the_help_names() {
+        let exit = |code| Stop::from(Error::Problem(Box::new(Problem::new(code, "x")))).exit;
+        assert_eq!(exit(problem::UNKNOWN_TASK), Exit::NotFound);
+        assert_eq!(exit(problem::UNKNOWN_MODEL), Exit::NotFound);
+        assert_eq!(exit(problem::INVALID_INPUT), Exit::Refused);
+        assert_eq!(exit(problem::NOT_RUNNING), Exit::Refused);
+        assert_eq!(exit(problem::FULL), Exit::Refused);
+        assert_eq!(exit(problem::CROSS_SITE), Exit::NotAllowed);
+        assert_eq!(exit(problem::STORE_UNAVAILABLE), Exit::Unreachable);
+        for code in 0..=7 {
+            assert!(HELP.contains(&format!("  {code}  ")), "{code}");
+        }
+    }
+}

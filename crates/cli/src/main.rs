@@ -1,0 +1,57 @@
+//! `soloist`: the server and its command line.
+//!
+//! Every command but `serve` reaches tasks through `soloist-client` and the public HTTP API.
+
+mod args;
+mod commands;
+mod config;
+mod exit;
+mod render;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use soloist_client::Client;
+
+use args::{Cli, Cmd, ConfigCmd};
+use exit::{Exit, Stop};
+use render::Out;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let out = Out::new(cli.json);
+    match run(cli, &out) {
+        Ok(exit) => exit.into(),
+        Err(stop) => {
+            out.error(&stop);
+            stop.exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli, out: &Out) -> Result<Exit, Stop> {
+    match cli.command {
+        Cmd::Serve(args) => commands::serve::serve(args, out),
+        Cmd::Config(ConfigCmd::Check(args)) => commands::config::check(args, out),
+        Cmd::Openapi => commands::openapi::openapi(out),
+        command => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|e| Stop::new(Exit::Failed, format!("cannot start: {e}")))?;
+            runtime.block_on(ask(command, &Client::new(&cli.url)?, out))
+        }
+    }
+}
+
+/// The commands that ask a server.
+async fn ask(command: Cmd, client: &Client, out: &Out) -> Result<Exit, Stop> {
+    match command {
+        Cmd::Create(args) => commands::create::create(args, client, out).await,
+        Cmd::Start(args) => commands::start::start(args, client, out).await,
+        Cmd::Watch(args) => commands::watch::watch(args, client, out).await,
+        Cmd::Cancel(args) => commands::cancel::cancel(args, client, out).await,
+        Cmd::Signal(args) => commands::signal::signal(args, client, out).await,
+        Cmd::Show(args) => commands::show::show(args, client, out).await,
+        Cmd::List(args) => commands::list::list(args, client, out).await,
+        Cmd::Serve(_) | Cmd::Config(_) | Cmd::Openapi => unreachable!("these ask no server"),
+    }
+}

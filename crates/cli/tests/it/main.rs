@@ -1,0 +1,9 @@
+//! The real program: every command against a real server, in a directory of its own.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod commands;
+mod configuration;
+mod program;
+mod restart;
+mod serve;

@@ -1,0 +1,6 @@
+//! What a user of the server relies on, held to the released binary.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod crash;
+mod memory;
+mod viewers;

@@ -1,0 +1,44 @@
+//! The race that the project began with, against the released binary and its database.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use system_tests::server::Server;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_100_concurrent_starts_over_http_exactly_one_wins_in_each_of_20_rounds() {
+    let server = Arc::new(Server::start().await);
+    for round in 1..=20 {
+        let key = format!("demo/ContinueTask/{round}");
+        server.create(&key, r#"{"message":"race"}"#).await;
+        let starts: Vec<_> = (0..100)
+            .map(|_| {
+                let (server, key) = (server.clone(), key.clone());
+                tokio::spawn(async move { server.begin(&key).await })
+            })
+            .collect();
+        let mut won = 0;
+        for start in starts {
+            let (started, run) = start.await.unwrap();
+            assert_eq!(run, 1, "round {round}");
+            won += u32::from(started);
+        }
+        assert_eq!(won, 1, "round {round}");
+        let task = server.task(&key).await;
+        assert_eq!((task["status"].as_str(), task["epoch"].as_u64()), (Some("running"), Some(1)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_task_is_started_again_as_soon_as_its_end_is_seen() {
+    let server = Server::start().await;
+    server.create("demo/BurstTask/1", r#"{"events":1,"bytes":10,"rate":0}"#).await;
+    for run in 1..=200 {
+        assert_eq!(server.begin("demo/BurstTask/1").await, (true, run));
+        let mut seen = system_tests::viewer::Seen::default();
+        let mut viewer =
+            system_tests::viewer::Connection::open(&server.address, "demo/BurstTask/1", &seen).await.unwrap();
+        viewer.read(&mut seen, usize::MAX).await.unwrap();
+        assert_eq!(seen.ids, [2 * run - 1, 2 * run], "the viewer of a run begins at its first event");
+    }
+}

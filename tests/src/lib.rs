@@ -1,0 +1,42 @@
+//! What the tests of the released binary share: a server process, calls to it, and a viewer that reads raw bytes.
+//!
+//! Everything here is real: processes are started from the released binary and killed with signals, connections are
+//! cut in the middle of a byte stream. `SOLOIST_BIN` names the binary; without it `target/release/soloist` is used.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+pub mod proxy;
+pub mod server;
+pub mod viewer;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// The binary under test.
+#[must_use]
+pub fn binary() -> PathBuf {
+    let path = std::env::var_os("SOLOIST_BIN").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/soloist")),
+        PathBuf::from,
+    );
+    assert!(path.exists(), "{} is not there; run `cargo build --release` first", path.display());
+    path
+}
+
+/// The seed of a test: `SOLOIST_SEED`, or a fresh one; printed, so that a failure can be run again.
+#[must_use]
+pub fn seed() -> u64 {
+    let seed = std::env::var("SOLOIST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random);
+    println!("seed: SOLOIST_SEED={seed}");
+    seed
+}
+
+/// Asks again until `done` says so; fails after a generous while.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut done: impl FnMut() -> F) {
+    let since = Instant::now();
+    while !done().await {
+        assert!(since.elapsed() < Duration::from_secs(120), "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

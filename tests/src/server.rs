@@ -1,0 +1,174 @@
+//! A server process of the released binary, in a folder of its own.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::oneshot,
+};
+
+/// A running server. Dropping it kills the process and removes its folder.
+pub struct Server {
+    dir: Arc<TempDir>,
+    child: Child,
+    /// `127.0.0.1:PORT`
+    pub address: String,
+    http: reqwest::Client,
+}
+
+impl Server {
+    /// Starts one with the demo models, in a fresh folder, on a free port.
+    pub async fn start() -> Self {
+        Self::start_with("", "127.0.0.1:0").await
+    }
+
+    /// The same with a configuration file.
+    pub async fn start_with(config: &str, listen: &str) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        std::fs::write(dir.path().join("soloist.toml"), config).unwrap();
+        Self::start_in(dir, listen).await
+    }
+
+    async fn start_in(dir: Arc<TempDir>, listen: &str) -> Self {
+        let mut command = Command::new(crate::binary());
+        // What names the binary, a seed or a client is meant for the tests; to the server it is a misspelt key.
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SOLOIST_"))
+        {
+            command.env_remove(name);
+        }
+        let mut child = command
+            .args(["serve", "--demo", "--listen", listen])
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let (told, address) = oneshot::channel();
+        let told = Arc::new(std::sync::Mutex::new(Some(told)));
+        tokio::spawn(find_address(child.stdout.take().unwrap(), told.clone()));
+        tokio::spawn(find_address(child.stderr.take().unwrap(), told));
+        let address = tokio::time::timeout(Duration::from_secs(60), address)
+            .await
+            .expect("the server says where it listens")
+            .expect("the server starts");
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self { dir, child, address, http: reqwest::Client::new() }
+    }
+
+    /// Kills it with SIGKILL and starts another on the same folder and port.
+    pub async fn kill_and_restart(mut self) -> Self {
+        self.signal(Signal::KILL);
+        self.child.wait().await.unwrap();
+        let (dir, address) = (self.dir.clone(), self.address.clone());
+        drop(self);
+        Self::start_in(dir, &address).await
+    }
+
+    /// Stops it with SIGTERM and waits until it has gone.
+    pub async fn stop(mut self) -> std::process::ExitStatus {
+        self.signal(Signal::TERM);
+        self.child.wait().await.unwrap()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.process(), signal).unwrap();
+    }
+
+    fn process(&self) -> Pid {
+        let id = self.child.id().expect("the process was not waited for");
+        Pid::from_raw(i32::try_from(id).unwrap()).unwrap()
+    }
+
+    /// The folder that it runs in.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Its database.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.dir().join("soloist.db")
+    }
+
+    /// Resident memory in bytes.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.process().as_raw_nonzero());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
+    }
+
+    /// A call with a JSON body; its status and JSON answer.
+    pub async fn call(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let answer = self
+            .http
+            .request(method.parse().unwrap(), format!("http://{}{path}", self.address))
+            .header("content-type", "application/json")
+            .body(body.to_owned())
+            .send()
+            .await
+            .unwrap();
+        let status = answer.status().as_u16();
+        let bytes = answer.bytes().await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    /// Creates a task with that id.
+    pub async fn create(&self, key: &str, input: &str) {
+        let (status, answer) =
+            self.call("PUT", &format!("/tasks/{key}"), &format!(r#"{{"input":{input}}}"#)).await;
+        assert!(status == 201 || status == 200, "{status} {answer}");
+    }
+
+    /// Starts a task; whether this start won, and the run.
+    pub async fn begin(&self, key: &str) -> (bool, u64) {
+        let (status, answer) = self.call("POST", &format!("/tasks/{key}/start"), "").await;
+        assert!(status == 200 || status == 202, "{status} {answer}");
+        (answer["started"].as_bool().unwrap(), answer["run"].as_u64().unwrap())
+    }
+
+    /// A task's record.
+    pub async fn task(&self, key: &str) -> Value {
+        let (status, answer) = self.call("GET", &format!("/tasks/{key}"), "").await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    /// The live counts.
+    pub async fn stats(&self) -> Value {
+        self.call("GET", "/stats", "").await.1
+    }
+}
+
+/// Reads what the process prints, to its end, so that it never waits for a reader.
+async fn find_address(
+    output: impl AsyncRead + Unpin,
+    told: Arc<std::sync::Mutex<Option<oneshot::Sender<String>>>>,
+) {
+    let mut lines = BufReader::new(output).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Some((_, rest)) = line.split_once("http://127.0.0.1:") {
+            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            if let Some(told) = told.lock().unwrap().take() {
+                let _ = told.send(format!("127.0.0.1:{port}"));
+            }
+        }
+        if std::env::var_os("SOLOIST_TEST_LOG").is_some() {
+            eprintln!("server: {line}");
+        }
+    }
+}
