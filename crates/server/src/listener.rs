@@ -1,15 +1,17 @@
 //! Where the server listens.
 //!
-//! Decides: that nobody beyond this machine reaches a server without authentication unless the operator says so.
+//! Decides: that nobody beyond this machine reaches a server without authentication unless the operator says so, and
+//! that of several servers on one socket path one at a time touches it.
 
 use std::{
+    fs::{File, OpenOptions, TryLockError},
     io,
     net::SocketAddr,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 
 /// Who may reach a server that asks nobody who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +36,8 @@ pub enum Listener {
 pub struct UnixSocket {
     pub(crate) listener: UnixListener,
     path: PathBuf,
-    /// Device and inode, so that the file of a successor is left alone.
-    file: (u64, u64),
+    /// Held as long as the path is ours.
+    _lock: File,
 }
 
 impl Listener {
@@ -48,7 +50,7 @@ impl Listener {
     pub async fn bind(address: &str, exposure: Exposure) -> io::Result<Self> {
         let named = |e: io::Error| io::Error::new(e.kind(), format!("cannot listen on {address}: {e}"));
         if let Some(path) = address.strip_prefix("unix:") {
-            return bind_unix(Path::new(path)).await.map(Self::Unix).map_err(named);
+            return bind_unix(Path::new(path)).map(Self::Unix).map_err(named);
         }
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address).await.map_err(named)?.collect();
         if exposure == Exposure::Local && !addresses.iter().all(|a| a.ip().to_canonical().is_loopback()) {
@@ -56,7 +58,7 @@ impl Listener {
                 io::ErrorKind::PermissionDenied,
                 format!(
                     "{address} can be reached from beyond this machine, and whoever reaches it may do everything; \
-                     listen on 127.0.0.1 or on unix:/path, or set allow_anonymous = true"
+                     listen on 127.0.0.1 or on unix:/path"
                 ),
             ));
         }
@@ -83,30 +85,45 @@ impl Listener {
     }
 }
 
-async fn bind_unix(path: &Path) -> io::Result<UnixSocket> {
-    let listener = match UnixListener::bind(path) {
-        Err(e) if e.kind() == io::ErrorKind::AddrInUse && is_left_behind(path).await => {
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)?
-        }
-        bound => bound?,
+/// Binds beside the path and moves the socket there, so that it is never seen with another mode, and replaces what a
+/// dead server left. Only the holder of the lock beside the path does so; the lock's file stays, since a lock on a
+/// file that was unlinked would be held by two.
+fn bind_unix(path: &Path) -> io::Result<UnixSocket> {
+    let beside = |ending: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
     };
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    let file = std::fs::symlink_metadata(path)?;
-    Ok(UnixSocket { listener, path: path.to_owned(), file: (file.dev(), file.ino()) })
-}
-
-/// Whether a socket is there and nobody answers.
-async fn is_left_behind(path: &Path) -> bool {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    is_socket
-        && matches!(UnixStream::connect(path).await, Err(e) if e.kind() == io::ErrorKind::ConnectionRefused)
+    let lock = beside(".lock");
+    let lock = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(lock)?;
+    lock.try_lock().map_err(|e| match e {
+        TryLockError::WouldBlock => io::Error::new(io::ErrorKind::AddrInUse, "it belongs to another server"),
+        TryLockError::Error(e) => e,
+    })?;
+    if std::fs::symlink_metadata(path).is_ok_and(|file| !file.file_type().is_socket()) {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "there is a file that is no socket; remove it",
+        ));
+    }
+    // Another program knows nothing of the lock; where it answers, it is left alone.
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another program answers there"));
+    }
+    let fresh = beside(".new");
+    match std::fs::remove_file(&fresh) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&fresh)?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&fresh, path)?;
+    Ok(UnixSocket { listener, path: path.to_owned(), _lock: lock })
 }
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
-        if std::fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.file) {
-            let _ = std::fs::remove_file(&self.path);
-        }
+        // Still under the lock, so this is no successor's file.
+        let _ = std::fs::remove_file(&self.path);
     }
 }

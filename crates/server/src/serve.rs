@@ -92,6 +92,7 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits::REQUEST_READ_MAX)
+        .max_buf_size(limits::CONNECTION_BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
     let connection = connections.graceful.watch(connection);
     let cut = connections.cut.clone();

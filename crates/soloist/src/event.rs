@@ -121,7 +121,7 @@ pub struct NewEvent {
 }
 
 impl NewEvent {
-    /// Checks and takes an event.
+    /// Checks and takes an event. A top-level field `_system` is taken off its data: it marks the system's own events.
     ///
     /// # Errors
     /// [`Error::LimitReached`] where the data are larger than [`limits::EVENT_DATA_MAX_BYTES`]; [`Error::Invalid`]
@@ -134,13 +134,27 @@ impl NewEvent {
         if bytes > limits::EVENT_DATA_MAX_BYTES {
             return Err(Error::too_large("the event's data", bytes, limits::EVENT_DATA_MAX_BYTES));
         }
-        Ok(Self { event_type: EventType::new(event_type)?, data, timestamp })
+        Ok(Self { event_type: EventType::new(event_type)?, data: without_mark(data), timestamp })
     }
 
     /// Gives the event its place in the log.
     #[must_use]
     pub fn at(self, seq: Seq, run: Run, epoch: Epoch) -> Event {
         Event { seq, run, epoch, event_type: self.event_type, data: self.data, timestamp: self.timestamp }
+    }
+}
+
+/// The mark of the system's own events, taken off where work has put it on its data.
+fn without_mark(data: Data) -> Data {
+    match &data {
+        Data::Json(json) if json.is_object() && json.as_str().contains("\"_system\"") => {
+            let mut fields: BTreeMap<String, Json> = json.read().expect("Json is valid from birth");
+            match fields.remove("_system") {
+                Some(_) => Data::Json(Json::of(&fields).expect("an object is JSON")),
+                None => data,
+            }
+        }
+        Data::Json(_) | Data::Text(_) => data,
     }
 }
 
@@ -438,6 +452,16 @@ mod tests {
             assert!(NewEvent::from_work(bad, Data::Json(Json::null()), Timestamp::from_micros(0)).is_err());
         }
         assert!(NewEvent::from_work("retry", Data::Json(Json::null()), Timestamp::from_micros(0)).is_ok());
+    }
+
+    #[test]
+    fn work_cannot_mark_its_events_as_the_systems() {
+        let sent = |text| {
+            let data = Data::Json(Json::parse(text).unwrap());
+            NewEvent::from_work("retry", data, Timestamp::from_micros(0)).unwrap().data
+        };
+        assert_eq!(sent(r#"{"a":1.50,"_system":true}"#).as_str(), r#"{"a":1.50}"#);
+        assert_eq!(sent(r#"{"a": {"_system": true}}"#).as_str(), r#"{"a": {"_system": true}}"#);
     }
 
     #[test]

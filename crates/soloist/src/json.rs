@@ -1,7 +1,7 @@
 //! JSON as text: checked once, kept as it was sent.
 //!
-//! Decides: what is taken as JSON (RFC 8259, nesting up to [`limits::JSON_MAX_DEPTH`]) and when two texts are the
-//! same value. Never changes a text: what a creator sent is what the work and the record get.
+//! Decides: what is taken as JSON (RFC 8259 with the limits that its section 9 allows: nesting up to
+//! [`limits::JSON_MAX_DEPTH`], numbers within the range of a 64-bit float) and when two texts are the same value. Never changes a text: what a creator sent is what the work and the record get.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 

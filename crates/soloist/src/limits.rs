@@ -102,6 +102,8 @@ pub const SQLITE_CHECKPOINT_BYTES: usize = 16 << 20;
 /// How long a connection waits for another program (a backup, the `sqlite3` shell) to let go of an SQLite file.
 pub const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Bytes that a connection reads ahead and may have waiting to be written, beside the one chunk that is under way.
+pub const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
 /// Silence on a stream after which a heartbeat comment is sent.
 pub const SSE_HEARTBEAT: Duration = Duration::from_secs(15);
 /// Reconnection time that a stream tells its client first.

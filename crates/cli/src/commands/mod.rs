@@ -9,7 +9,6 @@ pub(crate) mod progress;
 pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod signal;
-pub(crate) mod socket;
 pub(crate) mod start;
 pub(crate) mod watch;
 

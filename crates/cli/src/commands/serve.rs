@@ -13,12 +13,11 @@ use soloist_sqlite::SqliteStore;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::socket::SocketLock;
 use crate::{
     args::Serve,
     config::{
         Config, of_process,
-        types::{Listen, LogFormat, StoreUrl},
+        types::{LogFormat, StoreUrl},
     },
     exit::{Exit, Stop},
     render::Out,
@@ -37,10 +36,6 @@ pub(crate) fn serve(args: Serve, out: &Out) -> Result<Exit, Stop> {
 
 async fn run(config: &Config, demo: bool, out: &Out) -> Result<Exit, Stop> {
     let stop = Stopping::new()?;
-    let _lock = match &config.listen {
-        Listen::Unix(path) => Some(SocketLock::take(path)?),
-        Listen::Tcp(_) => None,
-    };
     let listener =
         Listener::bind(&config.listen.to_string(), Exposure::Local).await.map_err(|e| bind_failed(&e))?;
     let address = listener.address().map_err(|e| bind_failed(&e))?;
