@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::{
     Error, Failure, Json, Result, Timestamp, limits,
@@ -144,18 +145,28 @@ impl NewEvent {
     }
 }
 
+/// The fields of an object, each as its text; none where it is none (or its keys cannot be read).
+fn fields_of(json: &Json) -> Option<BTreeMap<String, Json>> {
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_str(json.as_str()).ok()?;
+    Some(fields.into_iter().map(|(name, value)| (name, Json::from_store(value.get()))).collect())
+}
+
 /// The mark of the system's own events, taken off where work has put it on its data.
 fn without_mark(data: Data) -> Data {
-    match &data {
-        Data::Json(json) if json.is_object() && json.as_str().contains("\"_system\"") => {
-            let mut fields: BTreeMap<String, Json> = json.read().expect("Json is valid from birth");
-            match fields.remove("_system") {
-                Some(_) => Data::Json(Json::of(&fields).expect("an object is JSON")),
-                None => data,
-            }
-        }
-        Data::Json(_) | Data::Text(_) => data,
+    let Data::Json(json) = &data else { return data };
+    // Looked into only where the name can be in there, in plain or written with escapes.
+    if !(json.is_object() && (json.as_str().contains("_system") || json.as_str().contains("\\u"))) {
+        return data;
     }
+    let Some(mut fields) = fields_of(json) else { return data };
+    if fields.remove("_system").is_some() { Data::Json(object(fields.iter())) } else { data }
+}
+
+/// An object of these fields, their values as they are written.
+fn object<'a>(fields: impl Iterator<Item = (&'a String, &'a Json)>) -> Json {
+    let fields: Vec<String> =
+        fields.map(|(name, value)| format!("{}:{}", json_text(name).as_str(), value.as_str())).collect();
+    Json::from_store(format!("{{{}}}", fields.join(",")))
 }
 
 /// An event in the log.
@@ -181,12 +192,10 @@ pub struct Event {
 pub fn terminal(ending: &Ending, held_back: Option<&Data>, timestamp: Timestamp) -> NewEvent {
     let mut fields = BTreeMap::<String, Json>::new();
     match held_back {
-        Some(Data::Json(json)) if json.is_object() => {
-            fields = json.read().expect("Json is valid from birth");
-        }
-        Some(Data::Json(json)) => {
-            fields.insert("value".into(), json.clone());
-        }
+        Some(Data::Json(json)) => match fields_of(json) {
+            Some(object) => fields = object,
+            None => drop(fields.insert("value".into(), json.clone())),
+        },
         Some(Data::Text(text)) => {
             fields.insert("value".into(), json_text(&**text));
         }
@@ -318,10 +327,13 @@ impl Batch {
         self.events[self.events.len() - 1].seq
     }
 
-    /// Bytes of types and data.
+    /// Bytes that it holds in memory, at the most: the events, and their frames in every format.
     #[must_use]
-    pub fn data_bytes(&self) -> usize {
-        self.data_bytes
+    pub fn held_bytes(&self) -> usize {
+        const FRAME_BYTES: usize = 200;
+        const ALLOCATION_BYTES: usize = 64;
+        let an_event = size_of::<Event>() + ALLOCATION_BYTES + Format::COUNT * FRAME_BYTES;
+        self.events.len() * an_event + self.data_bytes * (1 + Format::COUNT)
     }
 
     /// The events.
@@ -461,6 +473,7 @@ mod tests {
             NewEvent::from_work("retry", data, Timestamp::from_micros(0)).unwrap().data
         };
         assert_eq!(sent(r#"{"a":1.50,"_system":true}"#).as_str(), r#"{"a":1.50}"#);
+        assert_eq!(sent(r#"{"_\u0073ystem":1,"b":[2]}"#).as_str(), r#"{"b":[2]}"#);
         assert_eq!(sent(r#"{"a": {"_system": true}}"#).as_str(), r#"{"a": {"_system": true}}"#);
     }
 

@@ -95,12 +95,19 @@ impl Hub {
     }
 
     /// The task is gone, and its events with it: its viewers are told, and a new task of that key gets a topic of its
-    /// own.
+    /// own. Where a run of this process is under way, the answer to the delete was late: the topic is that of a newer
+    /// task, and stays.
     pub(crate) fn delete(&self, key: &Key) {
-        if let Some(held) = self.lock().remove(key) {
-            held.topic.lock().deleted = true;
-            held.topic.wake();
+        let mut topics = self.lock();
+        let Some(held) = topics.get(key) else { return };
+        let mut state = held.topic.lock();
+        if state.shown.is_some() {
+            return;
         }
+        state.deleted = true;
+        drop(state);
+        held.topic.wake();
+        topics.remove(key);
     }
 
     /// How many tasks something is kept for.
@@ -229,14 +236,14 @@ impl State {
             }
         }
         self.events += batch.events().len();
-        self.bytes += batch.data_bytes();
+        self.bytes += batch.held_bytes();
         self.window.push_back(batch);
         while self.window.len() > 1
             && (self.events > limits::WINDOW_MAX_EVENTS || self.bytes > limits::WINDOW_MAX_BYTES)
         {
             let old = self.window.pop_front().expect("the window has more than one batch");
             self.events -= old.events().len();
-            self.bytes -= old.data_bytes();
+            self.bytes -= old.held_bytes();
         }
     }
 }
@@ -316,6 +323,12 @@ mod tests {
         let second = hub.existing(&key).unwrap();
         drop(first);
         assert_eq!(hub.kept(), 1);
+        second.run_begins(Epoch(1), 0);
+        hub.delete(&key);
+        assert!(
+            matches!(second.look(0), Look::Nothing),
+            "a delete that is answered late leaves a newer task alone"
+        );
         drop(second);
         assert_eq!(hub.kept(), 0);
     }

@@ -42,12 +42,13 @@ pub const PIPELINE_MAX_EVENTS: usize = 4_096;
 pub const PIPELINE_MAX_BYTES: usize = 1 << 20;
 /// Events of one task that are kept in memory for viewers near the tail.
 pub const WINDOW_MAX_EVENTS: usize = 8_192;
-/// Bytes of event data of one task that are kept in memory for viewers near the tail.
-pub const WINDOW_MAX_BYTES: usize = 1 << 20;
+/// Bytes that the newest events of one task and their frames may hold in memory, for viewers near the tail; the newest
+/// batch stays whatever its size.
+pub const WINDOW_MAX_BYTES: usize = 4 << 20;
 /// Events in one page that is read from the store.
 pub const PAGE_MAX_EVENTS: usize = 1_000;
 /// Bytes of event data in one page that is read from the store (a page always holds at least one event).
-pub const PAGE_MAX_BYTES: usize = 128 << 10;
+pub const PAGE_MAX_BYTES: usize = 64 << 10;
 /// Events in one page where the caller names no limit.
 pub const PAGE_DEFAULT_EVENTS: usize = 100;
 /// Tasks in one page of a list.
@@ -66,7 +67,7 @@ pub const EXEC_MAX_CONCURRENT: usize = 64;
 pub const LINGER: Duration = Duration::from_secs(60);
 /// Tasks whose finished runs stay in memory at a time; beyond them the oldest goes before its linger is over.
 pub const LINGER_MAX_TASKS: usize = 10_000;
-/// Bytes of event data of finished runs that stay in memory; beyond them the oldest goes before its linger is over.
+/// Bytes that finished runs may hold in memory; beyond them the oldest goes before its linger is over.
 pub const LINGER_MAX_BYTES: usize = 64 << 20;
 /// How long work that was asked to stop may take before it is dropped.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(10);

@@ -133,8 +133,10 @@ impl Stopping {
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    /// Ready at the first signal. A second one ends the process at once, whatever runs.
+    /// Ready at the first signal. A second one ends the process at once, whatever runs; only the commands that run are
+    /// ended with it.
     async fn asked(mut self, coordinator: &Coordinator, config: &Config) {
+        let giving_up = coordinator.clone();
         self.next().await;
         tracing::info!(
             running = coordinator.stats().running,
@@ -143,6 +145,8 @@ impl Stopping {
         );
         tokio::spawn(async move {
             self.next().await;
+            let given_up = giving_up.shutdown(std::time::Duration::ZERO);
+            let _ = tokio::time::timeout(limits::DROP_WAIT, given_up).await;
             std::process::exit(Exit::Failed as i32);
         });
     }

@@ -31,6 +31,7 @@ use crate::{
     key::ModelKey,
     limits,
     runner::Native,
+    state::Policy,
     store::{EventRange, Signalled, Store},
     subscription::{Arrival, SubscribeOptions, Subscribed},
     task::{Create, Delete, NewTask, Run, Seq, Start, StartOptions, Task, TaskFilter, TaskPage},
@@ -249,7 +250,8 @@ impl Coordinator {
         };
         let task = self.task(key).await?;
         if options.autostart && task.status == crate::Status::Pending {
-            self.start(key, StartOptions::default()).await?;
+            // Somebody else may have started it since it was read, and it may be finished: a viewer starts it once.
+            self.start(key, StartOptions { policy: Policy::Once }).await?;
         }
         arrival.place(task, options.from, options.follow).await
     }

@@ -13,8 +13,12 @@
 //! it. If an answer of the store is lost, the very same write is sent again, and the store says that it is there.
 //! If somebody else took the task meanwhile, the write is fenced, the work is stopped, and nothing is ended.
 
-use std::{sync::Arc, sync::atomic::Ordering};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering},
+};
 
+use futures_util::FutureExt as _;
 use tokio::{
     sync::OwnedSemaphorePermit,
     task::JoinHandle,
@@ -78,36 +82,63 @@ impl Attempt {
         &self.run.lease
     }
 
-    /// The whole attempt. The slot is given back when the work has really let go.
+    /// The whole attempt. The slot is given back when the work has really let go, and before anybody is told of the
+    /// end: whoever sees it and starts again finds the slot free.
     pub(super) async fn supervise(self, input: Json, slot: OwnedSemaphorePermit) {
         let mut work = self.spawn_work(input);
-        let (outcome, written) = tokio::join!(self.watch(&mut work), self.write());
+        let attended = AssertUnwindSafe(self.attend(&mut work)).catch_unwind().await;
+        let last = match attended {
+            Ok(last) => last,
+            Err(_) => AssertUnwindSafe(self.end_after_defect(&work)).catch_unwind().await.unwrap_or(None),
+        };
         let let_go = work.is_finished() || timeout(limits::DROP_WAIT, &mut work).await.is_ok();
-        let last = match written {
-            Ok(last_seq) => self.end(outcome, last_seq).await,
+        if let_go {
+            drop(slot);
+        } else {
+            self.keep_stuck(work, slot);
+        }
+        self.run.ending();
+        self.inner.live.forget(&self.run);
+        self.topic.run_ends(self.lease().epoch(), last);
+        self.inner.linger.keep(self.topic);
+    }
+
+    /// The work and its writer side by side, then the ending. Returns its batch.
+    async fn attend(&self, work: &mut JoinHandle<Result<Json, Failure>>) -> Option<Arc<Batch>> {
+        let (outcome, (last_seq, written)) = tokio::join!(self.watch(work), self.write());
+        match written {
+            Ok(()) => self.end(outcome, last_seq).await,
             Err(Lost::Corrupt(what)) => {
-                let failure = Failure::new("StoreCorrupt", what);
-                self.end(Outcome::Failed(failure), self.lease().start_seq()).await
+                self.end(Outcome::Failed(Failure::new("StoreCorrupt", what)), last_seq).await
             }
             Err(lost) => {
                 tracing::warn!(task.key = %self.lease().key(), run.epoch = %self.lease().epoch(), ?lost, "the run was stopped: it may not write any more");
                 None
             }
-        };
-        self.run.ending();
-        self.inner.live.forget(&self.run);
-        self.topic.run_ends(self.lease().epoch(), last);
-        self.inner.linger.keep(self.topic);
-        if !let_go {
-            self.inner.stuck.fetch_add(1, Ordering::Relaxed);
-            let inner = self.inner;
-            tokio::spawn(async move {
-                // Its result counts no more; only that it has let go.
-                drop(work.await);
-                inner.stuck.fetch_sub(1, Ordering::Relaxed);
-                drop(slot);
-            });
         }
+    }
+
+    /// A panic of our own must not leave the task running with nobody running it: what is on record is all that is
+    /// believed, and the run ends as failed.
+    async fn end_after_defect(&self, work: &JoinHandle<Result<Json, Failure>>) -> Option<Arc<Batch>> {
+        tracing::error!(task.key = %self.lease().key(), "a defect of this program broke the run off; it ends as failed");
+        work.abort();
+        self.pipeline.close(Closed::Fenced);
+        let task = self.inner.store.task(self.lease().key()).await.ok()??;
+        let failure = Failure::new("Internal", "a defect of the server broke the run off; see its log");
+        self.end(Outcome::Failed(failure), task.last_seq).await
+    }
+
+    /// Work that was dropped and still has its thread keeps its slot, and is counted.
+    fn keep_stuck(&self, work: JoinHandle<Result<Json, Failure>>, slot: OwnedSemaphorePermit) {
+        self.inner.stuck.fetch_add(1, Ordering::Relaxed);
+        let inner = self.inner.clone();
+        tokio::spawn(async move {
+            // Its result counts no more; only that it has let go.
+            drop(work.await);
+            inner.stuck.fetch_sub(1, Ordering::Relaxed);
+            drop(slot);
+        });
     }
 
     /// The work runs as a task of its own, so that it can be dropped wherever it waits.
@@ -132,6 +163,8 @@ impl Attempt {
     /// Waits for the end of the work, and closes the pipeline behind it.
     async fn watch(&self, work: &mut JoinHandle<Result<Json, Failure>>) -> Outcome {
         let outcome = tokio::select! {
+            // Work that finished counts, even if its time is over in the same moment.
+            biased;
             joined = &mut *work => match joined {
                 Ok(Ok(value)) => Outcome::Returned(value),
                 Ok(Err(failure)) => Outcome::Failed(failure),
@@ -163,14 +196,16 @@ impl Attempt {
     }
 
     /// Commits what the work sends, batch after batch, and shows each once it is on record. Returns the seq of the
-    /// last event.
-    async fn write(&self) -> Result<Seq, Lost> {
+    /// last one, and why it broke off if it did.
+    async fn write(&self) -> (Seq, Result<(), Lost>) {
         let mut last_seq = self.lease().start_seq();
         while let Some(waiting) = self.pipeline.take().await {
             let (run, epoch) = (self.lease().run(), self.lease().epoch());
-            let first = last_seq + 1;
-            let events: Vec<Event> =
-                waiting.into_iter().zip(first..).map(|(event, seq)| event.at(seq, run, epoch)).collect();
+            let events: Vec<Event> = waiting
+                .into_iter()
+                .zip(last_seq + 1..)
+                .map(|(event, seq)| event.at(seq, run, epoch))
+                .collect();
             let append = self.transition(events.clone(), last_seq, Status::Running, Change::Append);
             let answer = self.commit(append).await.and_then(|applied| match applied {
                 Applied::Committed { .. } | Applied::AlreadyThere => Ok(()),
@@ -183,18 +218,21 @@ impl Attempt {
             if let Err(lost) = answer {
                 self.pipeline.close(Closed::Fenced);
                 self.lost.cancel();
-                return Err(lost);
+                return (last_seq, Err(lost));
             }
             let batch = Arc::new(Batch::new(events));
             last_seq = batch.last_seq();
             self.topic.show(batch);
         }
-        Ok(last_seq)
+        (last_seq, Ok(()))
     }
 
     /// Puts the ending on record. Returns its batch, to be shown once this process has forgotten the run.
-    async fn end(&self, outcome: Outcome, last_seq: Seq) -> Option<Arc<Batch>> {
-        let held_back = self.pipeline.held_back().map(|event| event.data);
+    ///
+    /// A store that says of its own rows that they are broken is asked again, with a failure that says so, until it
+    /// takes it or this process ends: nothing else would end the run.
+    async fn end(&self, mut outcome: Outcome, last_seq: Seq) -> Option<Arc<Batch>> {
+        let mut held_back = self.pipeline.held_back().map(|event| event.data);
         let mut reason = self.run.ending();
         let mut from = if reason.is_some() { Status::Cancelling } else { Status::Running };
         loop {
@@ -224,6 +262,11 @@ impl Attempt {
                 Ok(Applied::Moved(row)) if row.status != from && row.status.is_held() => {
                     from = row.status;
                     reason = row.cancellation_reason;
+                }
+                Err(Lost::Corrupt(what)) if !self.inner.closing.is_cancelled() => {
+                    outcome = Outcome::Failed(Failure::new("StoreCorrupt", what));
+                    held_back = None;
+                    sleep(limits::STORE_RETRY_MAX).await;
                 }
                 Ok(Applied::Moved(_) | Applied::Fenced(_)) | Err(_) => {
                     tracing::warn!(task.key = %self.lease().key(), run.epoch = %epoch, "the ending was refused: another epoch holds the task, or the store is gone");

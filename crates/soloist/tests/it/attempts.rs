@@ -51,6 +51,13 @@ async fn a_complete_that_the_work_sends_becomes_part_of_the_one_real_ending() {
 }
 
 #[tokio::test]
+async fn deeply_nested_data_of_the_work_end_the_run_like_any_other() {
+    let (task, seen) = run("deep").await;
+    assert_eq!((task.status, seen.len()), (Status::Completed, 1));
+    assert!(seen[0].data.as_str().starts_with(r#"{"deep":[[["#));
+}
+
+#[tokio::test]
 async fn an_over_long_result_fails_with_a_readable_error() {
     let (task, _) = run("huge").await;
     assert_eq!((task.status, task.failure.unwrap().error_type.as_str()), (Status::Failed, "LimitReached"));

@@ -16,6 +16,8 @@ use soloist::{
 };
 use tokio::sync::Semaphore;
 
+use soloist::{SubscribeOptions, Subscribed};
+
 use crate::models::{create, drain, open_on, start, watch};
 
 /// A real store behind a line that can be held or cut.
@@ -25,6 +27,14 @@ struct Line {
     /// Answers to claims wait for a permit, once set.
     claims_held: Option<Semaphore>,
     claims: AtomicUsize,
+    /// Answers to reads of a record wait for a permit, once set.
+    reads_held: Option<Semaphore>,
+    reads: AtomicUsize,
+    /// So many writes panic, once one has been let through.
+    panics: AtomicUsize,
+    /// So many writes are answered as corrupt, once one has been let through.
+    corrupt: AtomicUsize,
+    writes: AtomicUsize,
     /// So many writes are not done, and answered as unavailable.
     lose_writes: AtomicUsize,
     /// So many writes are done, and answered as unavailable.
@@ -62,6 +72,12 @@ impl Store for Line {
         if take_one(&self.lose_writes) {
             return Err(cut());
         }
+        if self.writes.fetch_add(1, Ordering::SeqCst) > 0 {
+            assert!(!take_one(&self.panics), "a defect of ours");
+            if take_one(&self.corrupt) {
+                return Err(StoreError::Corrupt("a row that cannot be".into()));
+            }
+        }
         let answer = self.store.apply(transition).await;
         if take_one(&self.lose_answers) { Err(cut()) } else { answer }
     }
@@ -71,7 +87,12 @@ impl Store for Line {
     }
 
     async fn task(&self, key: &Key) -> StoreResult<Option<Task>> {
-        self.store.task(key).await
+        let answer = self.store.task(key).await;
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        if let Some(held) = &self.reads_held {
+            held.acquire().await.unwrap().forget();
+        }
+        answer
     }
 
     async fn list(&self, filter: TaskFilter) -> StoreResult<TaskPage> {
@@ -182,4 +203,54 @@ async fn a_task_that_is_deleted_under_its_run_fences_it() {
     coordinator.shutdown(Duration::ZERO).await;
     assert_eq!(coordinator.stats().running, 0);
     assert!(other.task(&key).await.is_err());
+}
+
+#[tokio::test]
+async fn a_viewer_that_read_pending_and_comes_late_does_not_start_the_finished_task_again() {
+    let line = Arc::new(Line { reads_held: Some(Semaphore::new(0)), ..Line::default() });
+    let coordinator = open_on(line.clone()).await;
+    let key = create(&coordinator, "t/Count/1", r#"{"events":1}"#).await;
+    let viewing = tokio::spawn({
+        let (coordinator, key) = (coordinator.clone(), key.clone());
+        async move {
+            let autostart = SubscribeOptions { autostart: true, ..SubscribeOptions::default() };
+            let Subscribed::Stream(mut viewer) = coordinator.subscribe(&key, autostart).await.unwrap() else {
+                panic!("the stream is not over")
+            };
+            drain(&mut viewer).await
+        }
+    });
+    while line.reads.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    // While the viewer's answer, "pending", is on its way, the task is started and completes.
+    start(&coordinator, &key).await;
+    while line.store.task(&key).await.unwrap().unwrap().status != Status::Completed {
+        tokio::task::yield_now().await;
+    }
+    line.reads_held.as_ref().unwrap().add_permits(100);
+    assert_eq!(viewing.await.unwrap().len(), 2);
+    assert_eq!(coordinator.task(&key).await.unwrap().run, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_a_defect_of_ours_and_a_store_that_says_corrupt_end_the_run_and_tell_its_viewers() {
+    for (panics, corrupt, error_type) in [(1, 0, "Internal"), (0, 1, "StoreCorrupt"), (0, 4, "StoreCorrupt")]
+    {
+        let line = Arc::new(Line {
+            panics: AtomicUsize::new(panics),
+            corrupt: AtomicUsize::new(corrupt),
+            ..Line::default()
+        });
+        let coordinator = open_on(line.clone()).await;
+        let key = create(&coordinator, "t/Count/1", r#"{"events":10000}"#).await;
+        start(&coordinator, &key).await;
+        let seen = drain(&mut watch(&coordinator, &key, From::RunStart).await).await;
+        let task = coordinator.task(&key).await.unwrap();
+        assert_eq!((task.status, task.failure.unwrap().error_type.as_str()), (Status::Failed, error_type));
+        assert!(seen.iter().map(|e| e.seq).eq(1..=task.last_seq));
+        assert_eq!(seen.last().unwrap().event_type.as_str(), "error");
+        assert_eq!(coordinator.stats().running, 0);
+        assert_eq!(start(&coordinator, &key).await, Start::Started { run: 2 });
+    }
 }

@@ -67,6 +67,12 @@ impl StreamTask for End {
                 context.send_event("complete", &serde_json::json!({"message": "Done"})).await?;
                 Ok("value".into())
             }
+            "deep" => {
+                let deep = (0..200).fold(serde_json::json!(1), |inner, _| serde_json::json!([inner]));
+                context.send_event("complete", &deep).await?;
+                context.send_event("complete", &serde_json::json!({"_system": 1, "deep": deep})).await?;
+                Ok("deep".into())
+            }
             "deaf" => {
                 context.send_event("deaf", &()).await?;
                 std::future::pending().await
@@ -79,6 +85,24 @@ impl StreamTask for End {
             "huge" => Ok("x".repeat(soloist::limits::FINAL_VALUE_MAX_BYTES + 1)),
             other => Err(Failure::new("Unknown", other)),
         }
+    }
+}
+
+/// A runner that returns at once.
+pub(crate) struct Quick;
+
+#[async_trait::async_trait]
+impl soloist::Runner for Quick {
+    fn kind(&self) -> &'static str {
+        "quick"
+    }
+
+    fn check(&self, _: &Json) -> soloist::Result<()> {
+        Ok(())
+    }
+
+    async fn run(&self, _: Json, _: Context) -> Result<Json, Failure> {
+        Ok(Json::null())
     }
 }
 

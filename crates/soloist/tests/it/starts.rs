@@ -128,3 +128,18 @@ async fn unknown_tasks_models_and_inputs_are_refused_and_nothing_is_created() {
         0
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_sees_the_end_finds_the_slot_free() {
+    let model = soloist::ModelKey::new("t", "One").unwrap();
+    let coordinator = soloist::Coordinator::builder(std::sync::Arc::new(soloist::MemoryStore::new()))
+        .runner(model, std::sync::Arc::new(crate::models::Quick), soloist::ModelOptions { max_concurrent: 1 })
+        .open()
+        .await
+        .unwrap();
+    let key = create(&coordinator, "t/One/1", "{}").await;
+    for run in 1..=2000 {
+        assert_eq!(start(&coordinator, &key).await, Start::Started { run });
+        drain(&mut watch(&coordinator, &key, From::RunStart).await).await;
+    }
+}
