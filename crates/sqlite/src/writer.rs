@@ -10,6 +10,7 @@
 
 use std::{
     fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
     thread::{self, JoinHandle},
 };
 
@@ -57,7 +58,11 @@ where
 {
     fn carry_out(&mut self, conn: &Connection) -> bool {
         let act = self.act.take().expect("a request is carried out once");
-        let outcome = act(conn).map_err(StoreError::from);
+        // A defect in one request must not end the thread that all others need.
+        let outcome = catch_unwind(AssertUnwindSafe(|| act(conn))).map_or_else(
+            |_| Err(StoreError::Corrupt("a defect broke this write off; see the log".to_owned())),
+            |outcome| outcome.map_err(StoreError::from),
+        );
         self.outcome.insert(outcome).is_ok()
     }
 
@@ -276,6 +281,16 @@ mod tests {
         queue(left.as_mut()).await;
         drop((held, left, go));
         drop(writer);
+        assert_eq!(rows(&reader), [1]);
+    }
+
+    #[tokio::test]
+    async fn a_defect_in_one_request_fails_that_one_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, reader) = writer(&dir);
+        let broken = writer.write(0, |_: &Connection| -> SqlResult<()> { panic!("a defect") }).await;
+        assert!(matches!(broken, Err(StoreError::Corrupt(_))), "{broken:?}");
+        writer.write(0, insert(1)).await.unwrap();
         assert_eq!(rows(&reader), [1]);
     }
 }

@@ -267,7 +267,8 @@ pub enum Signalled {
 /// implementation to the same named tests.
 ///
 /// All methods may be called from any number of tasks at once. A method that writes and returns `Ok` has made its
-/// write survive what the store's durability promises; one that returns [`StoreError::Unavailable`] has done nothing.
+/// write survive what the store's durability promises; one that returns [`StoreError::Unavailable`] has done nothing that
+/// anybody can see (where a disk failed in the middle of a commit, a crash right after it may still bring that to light).
 /// Dropping a returned future does not undo what it asked for: the write may still happen.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
