@@ -121,6 +121,8 @@ pub const BODY_DISCARD_MAX_BYTES: usize = 16 << 20;
 /// How long a server that was told to stop waits for the requests under way.
 pub const STOP_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// Soft limit of open descriptors that an exec command begins with, at the most; the hard limit is the server's.
+pub const EXEC_DESCRIPTORS: u64 = 1_024;
 /// Longest line of an exec command that becomes one event, in bytes; the rest of it is cut and marked.
 pub const EXEC_LINE_MAX_BYTES: usize = 64 << 10;
 /// Tail of an exec command's stderr that becomes the traceback of its failure, in bytes.

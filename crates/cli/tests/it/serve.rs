@@ -71,6 +71,39 @@ fn a_second_signal_ends_the_server_at_once() {
 }
 
 #[test]
+fn a_second_signal_ends_the_commands_that_run_with_the_server() {
+    let mut server = Server::new();
+    let demo = server.take();
+    demo.signal(Signal::KILL);
+    demo.ended();
+    let config = "[[model]]\napp = \"a\"\nmodel = \"Sleep\"\nrunner = \"exec\"\nshell = true\n\
+                  command = [\"echo $$ > pid; exec sleep 600\"]\n";
+    fs::write(server.dir.path().join("soloist.toml"), config).unwrap();
+    server.up("127.0.0.1:0");
+    server.run(&["create", "a/Sleep/1", "--start"]).exits(0);
+    let begun = Instant::now();
+    let process = loop {
+        assert!(begun.elapsed() < DEADLINE, "the command does not begin");
+        match fs::read_to_string(server.dir.path().join("pid")) {
+            Ok(pid) if pid.ends_with('\n') => break format!("/proc/{}/cmdline", pid.trim()),
+            _ => std::thread::yield_now(),
+        }
+    };
+    let sleeps = || fs::read_to_string(&process).is_ok_and(|line| !line.is_empty());
+    assert!(sleeps());
+    let running = server.take();
+    running.signal(Signal::TERM);
+    while !server.run(&["start", "a/Sleep/1"]).err.contains("shutting down") {
+        assert!(begun.elapsed() < DEADLINE, "it does not stop");
+    }
+    running.signal(Signal::TERM);
+    assert_eq!(running.ended().0.code(), Some(1));
+    while sleeps() {
+        assert!(begun.elapsed() < DEADLINE, "the command outlives its server");
+    }
+}
+
+#[test]
 fn a_unix_socket_is_its_users_alone_outlives_no_stop_and_is_taken_over_from_the_dead() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s.sock");

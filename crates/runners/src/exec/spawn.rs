@@ -6,6 +6,7 @@
 
 use std::{io, path::Path, process::Stdio};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use soloist::{Context, Failure, Json, limits};
 use tokio::process::Command;
 
@@ -63,7 +64,16 @@ fn keep_descriptors(command: &mut Command) {
     #[allow(unsafe_code)]
     unsafe {
         command.pre_exec(close_others_on_exec);
+        command.pre_exec(usual_descriptor_limit);
     }
+}
+
+/// A server raises its own limit for its viewers. A command gets the usual soft limit back (more of them breaks
+/// programs that use `select`), and may raise it again itself.
+fn usual_descriptor_limit() -> io::Result<()> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let usual = current.map_or(limits::EXEC_DESCRIPTORS, |now| now.min(limits::EXEC_DESCRIPTORS));
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(usual), maximum })?)
 }
 
 #[allow(unsafe_code)]

@@ -104,3 +104,11 @@ async fn a_command_runs_in_the_directory_of_its_model() {
     let ran = run(ExecOptions { dir: Some(dir.path().to_owned()), ..command(&["pwd", "-P"]) }).await;
     assert_eq!(ran.lines(), [dir.path().canonicalize().unwrap().to_str().unwrap()]);
 }
+
+#[tokio::test]
+async fn a_command_begins_with_the_usual_limit_of_descriptors_whatever_the_server_raised_its_own_to() {
+    let world = world(shell("ulimit -S -n")).await;
+    let ran = world.run("t/Model", "{}").await;
+    let limit: u64 = ran.lines()[0].parse().unwrap();
+    assert!(limit <= limits::EXEC_DESCRIPTORS, "{limit}");
+}
