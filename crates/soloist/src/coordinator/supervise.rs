@@ -89,10 +89,9 @@ impl Attempt {
         let attended = AssertUnwindSafe(self.attend(&mut work)).catch_unwind().await;
         let last = match attended {
             Ok(last) => last,
-            Err(_) => AssertUnwindSafe(self.end_after_defect(&work)).catch_unwind().await.unwrap_or(None),
+            Err(_) => AssertUnwindSafe(self.end_after_defect(&mut work)).catch_unwind().await.unwrap_or(None),
         };
-        let let_go = work.is_finished() || timeout(limits::DROP_WAIT, &mut work).await.is_ok();
-        if let_go {
+        if work.is_finished() {
             drop(slot);
         } else {
             self.keep_stuck(work, slot);
@@ -106,6 +105,7 @@ impl Attempt {
     /// The work and its writer side by side, then the ending. Returns its batch.
     async fn attend(&self, work: &mut JoinHandle<Result<Json, Failure>>) -> Option<Arc<Batch>> {
         let (outcome, (last_seq, written)) = tokio::join!(self.watch(work), self.write());
+        let_go(work).await;
         match written {
             Ok(()) => self.end(outcome, last_seq).await,
             Err(Lost::Corrupt(what)) => {
@@ -120,13 +120,20 @@ impl Attempt {
 
     /// A panic of our own must not leave the task running with nobody running it: what is on record is all that is
     /// believed, and the run ends as failed.
-    async fn end_after_defect(&self, work: &JoinHandle<Result<Json, Failure>>) -> Option<Arc<Batch>> {
+    async fn end_after_defect(&self, work: &mut JoinHandle<Result<Json, Failure>>) -> Option<Arc<Batch>> {
         tracing::error!(task.key = %self.lease().key(), "a defect of this program broke the run off; it ends as failed");
         work.abort();
         self.pipeline.close(Closed::Fenced);
-        let task = self.inner.store.task(self.lease().key()).await.ok()??;
+        let_go(work).await;
+        let last_seq = loop {
+            match self.inner.store.task(self.lease().key()).await {
+                Ok(task) => break task?.last_seq,
+                Err(_) if self.inner.closing.is_cancelled() => return None,
+                Err(_) => sleep(limits::STORE_RETRY_MAX).await,
+            }
+        };
         let failure = Failure::new("Internal", "a defect of the server broke the run off; see its log");
-        self.end(Outcome::Failed(failure), task.last_seq).await
+        self.end(Outcome::Failed(failure), last_seq).await
     }
 
     /// Work that was dropped and still has its thread keeps its slot, and is counted.
@@ -311,6 +318,14 @@ impl Attempt {
                 () = self.inner.closing.cancelled() => return Err(Lost::Abandoned),
             }
         }
+    }
+}
+
+/// Waits until dropped work has really stopped, before anything on record lets another attempt begin. Work that blocks
+/// its thread is not waited for longer than [`limits::DROP_WAIT`]; it counts as stuck.
+async fn let_go(work: &mut JoinHandle<Result<Json, Failure>>) {
+    if !work.is_finished() {
+        let _ = timeout(limits::DROP_WAIT, work).await;
     }
 }
 

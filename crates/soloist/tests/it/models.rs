@@ -88,6 +88,34 @@ impl StreamTask for End {
     }
 }
 
+/// A runner that never lets go by itself, and says whether it is there.
+#[derive(Default)]
+pub(crate) struct Deaf(pub(crate) std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+#[async_trait::async_trait]
+impl soloist::Runner for Deaf {
+    fn kind(&self) -> &'static str {
+        "deaf"
+    }
+
+    fn check(&self, _: &Json) -> soloist::Result<()> {
+        Ok(())
+    }
+
+    async fn run(&self, _: Json, context: Context) -> Result<Json, Failure> {
+        struct There(Arc<std::sync::atomic::AtomicBool>);
+        impl Drop for There {
+            fn drop(&mut self) {
+                self.0.store(false, std::sync::atomic::Ordering::SeqCst);
+            }
+        }
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        let _there = There(self.0.clone());
+        context.send_event("deaf", &()).await?;
+        std::future::pending().await
+    }
+}
+
 /// A runner that returns at once.
 pub(crate) struct Quick;
 
