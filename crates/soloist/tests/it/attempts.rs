@@ -123,31 +123,6 @@ async fn work_that_does_not_let_go_is_dropped_after_its_grace_and_the_epoch_rise
     assert_eq!(coordinator.task(&key).await.unwrap().epoch.0, 3);
 }
 
-#[tokio::test(start_paused = true)]
-async fn dropped_work_has_really_stopped_before_the_record_lets_another_attempt_begin() {
-    let there = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let model = soloist::ModelKey::new("t", "Deaf").unwrap();
-    let runner = std::sync::Arc::new(crate::models::Deaf(there.clone()));
-    let coordinator = soloist::Coordinator::builder(std::sync::Arc::new(MemoryStore::new()))
-        .runner(model, runner, soloist::ModelOptions::default())
-        .open()
-        .await
-        .unwrap();
-    let key = create(&coordinator, "t/Deaf/1", "{}").await;
-    start(&coordinator, &key).await;
-    until(&mut watch(&coordinator, &key, From::RunStart).await, "deaf").await;
-    coordinator.cancel(&key, CancelOptions::default()).await.unwrap();
-    tokio::time::sleep(soloist::limits::CANCEL_GRACE - Duration::from_millis(1)).await;
-    assert!(there.load(std::sync::atomic::Ordering::SeqCst));
-    while coordinator.task(&key).await.unwrap().status == Status::Cancelling {
-        tokio::time::sleep(Duration::from_nanos(1)).await;
-    }
-    assert!(
-        !there.load(std::sync::atomic::Ordering::SeqCst),
-        "the record says cancelled, and the work is there"
-    );
-}
-
 #[tokio::test]
 async fn a_signal_sent_before_the_work_listens_is_handed_to_it() {
     let coordinator = open().await;

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -35,6 +35,9 @@ struct Line {
     /// So many writes are answered as corrupt, once one has been let through.
     corrupt: AtomicUsize,
     writes: AtomicUsize,
+    /// Whether the work is there, and whether it was when its ending came.
+    work: Arc<AtomicBool>,
+    work_at_ending: AtomicBool,
     /// So many writes are not done, and answered as unavailable.
     lose_writes: AtomicUsize,
     /// So many writes are done, and answered as unavailable.
@@ -77,6 +80,9 @@ impl Store for Line {
             if take_one(&self.corrupt) {
                 return Err(StoreError::Corrupt("a row that cannot be".into()));
             }
+        }
+        if transition.change.to().is_some_and(Status::is_finished) {
+            self.work_at_ending.store(self.work.load(Ordering::SeqCst), Ordering::SeqCst);
         }
         let answer = self.store.apply(transition).await;
         if take_one(&self.lose_answers) { Err(cut()) } else { answer }
@@ -253,4 +259,23 @@ async fn s7_a_defect_of_ours_and_a_store_that_says_corrupt_end_the_run_and_tell_
         assert_eq!(coordinator.stats().running, 0);
         assert_eq!(start(&coordinator, &key).await, Start::Started { run: 2 });
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn dropped_work_has_really_stopped_before_the_record_lets_another_attempt_begin() {
+    let line = Arc::new(Line { work_at_ending: AtomicBool::new(true), ..Line::default() });
+    let model = soloist::ModelKey::new("t", "Deaf").unwrap();
+    let runner = Arc::new(crate::models::Deaf(line.work.clone()));
+    let coordinator = soloist::Coordinator::builder(line.clone())
+        .runner(model, runner, soloist::ModelOptions::default())
+        .open()
+        .await
+        .unwrap();
+    let key = create(&coordinator, "t/Deaf/1", "{}").await;
+    start(&coordinator, &key).await;
+    crate::models::until(&mut watch(&coordinator, &key, From::RunStart).await, "deaf").await;
+    assert!(line.work.load(Ordering::SeqCst));
+    coordinator.shutdown(Duration::ZERO).await;
+    assert_eq!(coordinator.task(&key).await.unwrap().status, Status::Failed);
+    assert!(!line.work_at_ending.load(Ordering::SeqCst), "the ending came while the work was there");
 }

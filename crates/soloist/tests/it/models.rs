@@ -106,6 +106,8 @@ impl soloist::Runner for Deaf {
         struct There(Arc<std::sync::atomic::AtomicBool>);
         impl Drop for There {
             fn drop(&mut self) {
+                // Letting go takes its time.
+                (0..200).for_each(|_| std::thread::sleep(Duration::from_millis(1)));
                 self.0.store(false, std::sync::atomic::Ordering::SeqCst);
             }
         }
