@@ -100,7 +100,6 @@ mod tests {
         assert_eq!(exit(problem::UNKNOWN_MODEL), Exit::NotFound);
         assert_eq!(exit(problem::INVALID_INPUT), Exit::Refused);
         assert_eq!(exit(problem::NOT_RUNNING), Exit::Refused);
-        assert_eq!(exit(problem::FULL), Exit::Refused);
         assert_eq!(exit(problem::CROSS_SITE), Exit::NotAllowed);
         assert_eq!(exit(problem::STORE_UNAVAILABLE), Exit::Unreachable);
         for code in 0..=7 {

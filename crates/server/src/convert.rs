@@ -89,10 +89,16 @@ fn event(event: Event) -> EventRecord {
     }
 }
 
-pub(crate) fn start(start: Start) -> StartAnswer {
+/// The answer to a start; `now` is how a task stands whose start won.
+pub(crate) fn start(start: Start, now: Option<Status>) -> StartAnswer {
     match start {
         Start::Started { run } => {
-            StartAnswer { started: true, run, status: Status::Running.to_string(), node: None, since: None }
+            // A quick run may be over already; it was running when it was started.
+            let status = if now == Some(Status::Queued) { Status::Queued } else { Status::Running };
+            StartAnswer { started: true, run, status: status.to_string(), node: None, since: None }
+        }
+        Start::Replayed { started, run, status } => {
+            StartAnswer { started, run, status: status.to_string(), node: None, since: None }
         }
         Start::AlreadyActive { run, status, node, since } => StartAnswer {
             started: false,

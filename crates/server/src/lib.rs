@@ -29,6 +29,7 @@ mod body;
 mod convert;
 mod frames;
 mod guard;
+mod idempotency;
 mod listener;
 pub mod problem;
 mod query;

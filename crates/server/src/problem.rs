@@ -29,7 +29,7 @@ impl Problem {
 
     /// Whether the same call may be carried out a little later, whatever the caller does.
     pub(crate) fn is_passing(&self) -> bool {
-        [problem::FULL, problem::SHUTTING_DOWN, problem::STORE_UNAVAILABLE].contains(&self.code)
+        [problem::SHUTTING_DOWN, problem::STORE_UNAVAILABLE].contains(&self.code)
     }
 }
 
@@ -101,8 +101,8 @@ mod tests {
         assert_eq!(status(Error::invalid("brand_new", "")), (400, "invalid"));
         assert_eq!(status(Error::refused("brand_new", "")), (409, "refused"));
         assert_eq!(status(Error::too_large("it", 2, 1)), (413, "too_large"));
-        let full = Error::LimitReached { code: "full", message: String::new() };
-        assert_eq!(status(full), (503, "full"));
+        let full = Error::LimitReached { code: "signals_full", message: String::new() };
+        assert_eq!(status(full), (409, "signals_full"));
         assert_eq!(status(Error::Fenced { message: String::new() }), (409, "fenced"));
         assert_eq!(status(Error::Closed), (503, "shutting_down"));
     }

@@ -1,9 +1,15 @@
 //! The one place that reads local time.
 //!
-//! Decides: what a point in time is on record ([`Timestamp`]: UTC, microseconds). Never decides an order: events are
-//! ordered by their `seq` and tasks by their number, whatever the clock does.
+//! Decides: what a point in time is on record ([`Timestamp`]: UTC, microseconds), and what a lease is measured by
+//! ([`BootClock`]: it never steps, and it counts the time for which the host was suspended). Never decides an order:
+//! events are ordered by their `seq` and tasks by their number, whatever the clock does.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 /// A point in time in UTC, in whole microseconds; written as RFC 3339.
 ///
@@ -80,6 +86,44 @@ impl Clock for SystemClock {
 
 /// A shared clock.
 pub type SharedClock = Arc<dyn Clock>;
+
+/// The clock of a lease on one host: the time since the host was booted, suspension included. Nobody can set it, and all
+/// processes of the host read the same one. Tests hand in one of their own; everything else uses [`HostBootClock`].
+pub trait BootClock: Send + Sync + 'static {
+    /// The time since the boot.
+    fn now(&self) -> Duration;
+
+    /// Which boot it counts from. What was written under another one is of processes that are gone.
+    fn boot_id(&self) -> &str;
+}
+
+/// A shared clock of leases.
+pub type SharedBootClock = Arc<dyn BootClock>;
+
+/// The host's own: `CLOCK_BOOTTIME` and the kernel's boot id. Where the system has neither (not Linux) its monotonic
+/// clock, which does not count suspension.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HostBootClock;
+
+impl BootClock for HostBootClock {
+    fn now(&self) -> Duration {
+        #[cfg(target_os = "linux")]
+        let clock = rustix::time::ClockId::Boottime;
+        #[cfg(not(target_os = "linux"))]
+        let clock = rustix::time::ClockId::Monotonic;
+        let now = rustix::time::clock_gettime(clock);
+        let seconds = u64::try_from(now.tv_sec).expect("the time since the boot is not negative");
+        Duration::new(seconds, u32::try_from(now.tv_nsec).expect("a second has less than 2^32 nanoseconds"))
+    }
+
+    fn boot_id(&self) -> &str {
+        static ID: LazyLock<String> = LazyLock::new(|| {
+            let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+            id.trim().to_owned()
+        });
+        &ID
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -77,6 +77,8 @@ pub const COMPLETE: &str = "complete";
 pub const ERROR: &str = "error";
 /// The terminal event of a cancelled run.
 pub const CANCELLED: &str = "cancelled";
+/// Says that a run goes on with another attempt.
+pub const RETRY: &str = "retry";
 /// Announces that events cannot be resumed exactly; never in a log, and not for work to send.
 pub const GAP: &str = "gap";
 
@@ -184,6 +186,17 @@ pub struct Event {
     pub data: Data,
     /// When it was sent.
     pub timestamp: Timestamp,
+}
+
+/// The event that says that a run goes on with another attempt: which, and why the last one ended.
+#[must_use]
+pub fn retry(attempt: u32, max_retries: u32, failure: &crate::Failure, timestamp: Timestamp) -> NewEvent {
+    let text = format!(
+        r#"{{"attempt":{attempt},"max_retries":{max_retries},"delay_seconds":0,"error_type":{},"error":{},"_system":true}}"#,
+        json_text(&failure.error_type).as_str(),
+        json_text(&failure.message).as_str()
+    );
+    NewEvent { event_type: EventType(RETRY.into()), data: Data::Json(Json::from_store(text)), timestamp }
 }
 
 /// The one terminal event of a run: the system's fields, over those of the event of a terminal type that the work

@@ -54,6 +54,9 @@ struct State {
     bytes: usize,
     /// While a run of this process is under way: its epoch, and the last seq that viewers may see.
     shown: Option<(Epoch, Seq)>,
+    /// While no run of this process is under way: the end of the log, as far as it was seen. What lies beyond it is
+    /// read once for all viewers, and then shown.
+    known: Seq,
     deleted: bool,
 }
 
@@ -108,6 +111,19 @@ impl Hub {
         drop(state);
         held.topic.wake();
         topics.remove(key);
+    }
+
+    /// The tasks that somebody here watches and no run of this process writes to.
+    pub(crate) fn watched(self: &Arc<Self>) -> Vec<(Key, TopicUse)> {
+        let mut topics = self.lock();
+        let watched = topics.iter_mut().filter(|(_, held)| held.topic.is_followed());
+        watched
+            .map(|(key, held)| {
+                held.uses += 1;
+                let used = TopicUse { hub: self.clone(), key: key.clone(), topic: held.topic.clone() };
+                (key.clone(), used)
+            })
+            .collect()
     }
 
     /// How many tasks something is kept for.
@@ -168,9 +184,33 @@ impl Topic {
         self.lock().bytes
     }
 
+    /// Whether viewers wait for what a run of another process writes.
+    fn is_followed(&self) -> bool {
+        self.version.receiver_count() > 0 && self.lock().shown.is_none()
+    }
+
+    /// The log is on record up to this seq: whoever is not there yet should look.
+    pub(crate) fn known(&self, last_seq: Seq) {
+        let mut state = self.lock();
+        if last_seq > state.known {
+            state.known = last_seq;
+            drop(state);
+            self.wake();
+        }
+    }
+
+    /// The end of what was seen of the log, where that is before `last_seq` and no run of this process goes on.
+    pub(crate) fn behind(&self, last_seq: Seq) -> Option<Seq> {
+        let state = self.lock();
+        (state.shown.is_none() && state.known < last_seq).then_some(state.known)
+    }
+
     /// A run of this process begins under this epoch; its log so far ends at `last_seq`.
     pub(crate) fn run_begins(&self, epoch: Epoch, last_seq: Seq) {
-        self.lock().shown = Some((epoch, last_seq));
+        let mut state = self.lock();
+        state.shown = Some((epoch, last_seq));
+        state.known = last_seq.max(state.known);
+        drop(state);
         self.wake();
     }
 
@@ -180,6 +220,7 @@ impl Topic {
         if let Some((_, shown)) = &mut state.shown {
             *shown = batch.last_seq().max(*shown);
         }
+        state.known = batch.last_seq().max(state.known);
         state.push(batch);
         drop(state);
         self.wake();
@@ -193,6 +234,7 @@ impl Topic {
             state.shown = None;
         }
         if let Some(batch) = last {
+            state.known = batch.last_seq().max(state.known);
             state.push(batch);
         }
         drop(state);
@@ -217,7 +259,8 @@ impl Topic {
         match state.shown {
             Some((_, shown)) if cursor >= shown => Look::Nothing,
             Some((_, shown)) => Look::InStore(shown),
-            None => Look::InStore(Seq::MAX),
+            None if cursor >= state.known => Look::Nothing,
+            None => Look::InStore(state.known),
         }
     }
 }
@@ -227,8 +270,12 @@ impl State {
     /// alone; one after a hole begins the window anew.
     fn push(&mut self, batch: Arc<Batch>) {
         if let Some(last) = self.window.back().map(|b| b.last_seq()) {
-            if batch.first_seq() <= last {
+            if batch.last_seq() <= last {
                 return;
+            }
+            if batch.first_seq() <= last {
+                let rest = batch.events().iter().filter(|event| event.seq > last).cloned().collect();
+                return self.push(Arc::new(Batch::new(rest)));
             }
             if batch.first_seq() != last + 1 {
                 self.window.clear();
@@ -291,7 +338,7 @@ mod tests {
         assert!(matches!(topic.look(16), Look::Nothing), "a newer run goes on");
         topic.run_ends(Epoch(2), None);
         assert_eq!(here(topic.look(15)), (16, 16));
-        assert!(matches!(topic.look(16), Look::InStore(Seq::MAX)));
+        assert!(matches!(topic.look(16), Look::Nothing));
     }
 
     #[test]

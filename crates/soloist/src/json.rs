@@ -86,7 +86,15 @@ impl Json {
     /// and `1` differ, and no digit is lost to rounding). Of a key that stands twice the last one counts.
     #[must_use]
     pub fn same_value(&self, other: &Self) -> bool {
-        self.0 == other.0 || same(&self.0, &other.0)
+        self.0 == other.0 || self.canonical() == other.canonical()
+    }
+
+    /// One text for all texts of the same value, see [`Json::same_value`].
+    #[must_use]
+    pub(crate) fn canonical(&self) -> String {
+        let mut out = String::with_capacity(self.0.len());
+        canonical(&self.0, &mut out);
+        out
     }
 }
 
@@ -97,32 +105,34 @@ impl fmt::Debug for Json {
     }
 }
 
-fn same(a: &str, b: &str) -> bool {
-    type Object<'a> = BTreeMap<String, &'a RawValue>;
-    type Array<'a> = Vec<&'a RawValue>;
-    match (a.as_bytes().first(), b.as_bytes().first()) {
-        (Some(b'{'), Some(b'{')) => {
-            match (serde_json::from_str::<Object>(a), serde_json::from_str::<Object>(b)) {
-                (Ok(a), Ok(b)) => {
-                    a.len() == b.len()
-                        && a.iter().zip(&b).all(|((ka, va), (kb, vb))| ka == kb && same(va.get(), vb.get()))
-                }
-                _ => false,
+/// Writes a valid JSON text without white space, its keys in order, each once, its strings in one spelling.
+fn canonical(text: &str, out: &mut String) {
+    let string = |text: &str| serde_json::to_string(text).expect("a string can be written");
+    match text.as_bytes().first() {
+        Some(b'{') => {
+            let object: BTreeMap<String, &RawValue> = serde_json::from_str(text).expect("the text is JSON");
+            out.push('{');
+            for (i, (key, value)) in object.into_iter().enumerate() {
+                out.push_str(if i == 0 { "" } else { "," });
+                out.push_str(&string(&key));
+                out.push(':');
+                canonical(value.get(), out);
             }
+            out.push('}');
         }
-        (Some(b'['), Some(b'[')) => {
-            match (serde_json::from_str::<Array>(a), serde_json::from_str::<Array>(b)) {
-                (Ok(a), Ok(b)) => a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| same(a.get(), b.get())),
-                _ => false,
+        Some(b'[') => {
+            let array: Vec<&RawValue> = serde_json::from_str(text).expect("the text is JSON");
+            out.push('[');
+            for (i, value) in array.into_iter().enumerate() {
+                out.push_str(if i == 0 { "" } else { "," });
+                canonical(value.get(), out);
             }
+            out.push(']');
         }
-        (Some(b'"'), Some(b'"')) => {
-            match (serde_json::from_str::<String>(a), serde_json::from_str::<String>(b)) {
-                (Ok(a), Ok(b)) => a == b,
-                _ => false,
-            }
+        Some(b'"') => {
+            out.push_str(&string(&serde_json::from_str::<String>(text).expect("the text is JSON")));
         }
-        _ => a == b,
+        _ => out.push_str(text),
     }
 }
 

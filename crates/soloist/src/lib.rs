@@ -44,6 +44,7 @@ pub mod coordinator;
 pub mod error;
 pub mod event;
 mod hub;
+pub mod idempotency;
 pub mod json;
 pub mod key;
 pub mod lease;
@@ -56,12 +57,13 @@ pub mod store;
 pub mod subscription;
 pub mod task;
 
-pub use clock::{Clock, SystemClock, Timestamp};
+pub use clock::{BootClock, Clock, HostBootClock, SystemClock, Timestamp};
 pub use coordinator::{
     Cancel, CancelOptions, Coordinator, CoordinatorBuilder, EventPage, ModelOptions, Stats,
 };
 pub use error::{Error, Failure, Result};
 pub use event::{Data, Ending, Event, EventType, Format};
+pub use idempotency::IdempotencyKey;
 pub use json::Json;
 pub use key::{Key, ModelKey};
 pub use runner::{Context, Runner, StreamTask};

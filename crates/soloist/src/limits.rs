@@ -63,6 +63,45 @@ pub const NATIVE_MAX_CONCURRENT: usize = 10_000;
 /// Runs of one exec model at a time in one process, by default.
 pub const EXEC_MAX_CONCURRENT: usize = 64;
 
+/// How long a node lives without renewing its lease, by default.
+pub const LEASE: Duration = Duration::from_secs(10);
+/// Shortest lease that a configuration may ask for.
+pub const LEASE_MIN_SECONDS: u64 = 1;
+/// Longest lease that a configuration may ask for.
+pub const LEASE_MAX_SECONDS: u64 = 60 * 60;
+/// Part of a lease after which it is renewed, in percent.
+pub const LEASE_RENEW_PERCENT: u32 = 30;
+/// Part of a lease without renewal after which nothing is answered from memory and work is asked to stop, in percent.
+pub const LEASE_STOP_PERCENT: u32 = 60;
+/// Part of a lease without renewal after which work is ended or dropped, in percent.
+pub const LEASE_DROP_PERCENT: u32 = 80;
+/// Part of a lease without renewal after which the process ends where its work has not let go, in percent.
+pub const LEASE_ABORT_PERCENT: u32 = 90;
+/// Part of a lease after which a renewal that the store could not take is tried again, in percent.
+pub const LEASE_RETRY_PERCENT: u32 = 5;
+/// Longest wait before a node looks at its lease again.
+pub const LEASE_LOOK: Duration = Duration::from_millis(200);
+/// How often a node looks for dead ones.
+pub const SWEEP_EVERY: Duration = Duration::from_millis(300);
+/// Shortest time between two looks at what others have written.
+pub const FOLLOW_EVERY: Duration = Duration::from_millis(5);
+/// How often a node looks at what others have written without having been told that there is anything.
+pub const FOLLOW_ANYWAY: Duration = Duration::from_secs(1);
+/// Wait before a node that lost its lease asks again to be taken in, where it was not.
+pub const REJOIN_EVERY: Duration = Duration::from_millis(500);
+/// How often a node clears away what is of no use on record.
+pub const TIDY_EVERY: Duration = Duration::from_secs(60);
+/// Rows that are cleared away in one step.
+pub const TIDY_MAX_ROWS: usize = 2_000;
+/// How long a deleted key keeps its tombstone.
+pub const TOMBSTONE_KEPT: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+/// Longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 255;
+/// How long an idempotency key is kept at least; it also stays as long as its task.
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Most retries that a task may ask for.
+pub const RETRIES_MAX: u32 = 1_000;
+
 /// How long a finished run stays in memory for late viewers, by default.
 pub const LINGER: Duration = Duration::from_secs(60);
 /// Tasks whose finished runs stay in memory at a time; beyond them the oldest goes before its linger is over.
@@ -90,6 +129,20 @@ pub const SQLITE_QUEUE_MAX_REQUESTS: usize = 1_024;
 pub const SQLITE_GROUP_MAX_REQUESTS: usize = 512;
 /// Bytes of event data after which a group of writes takes in no further one.
 pub const SQLITE_GROUP_MAX_BYTES: usize = 4 << 20;
+/// How long one group of writes may hold an SQLite file; what still waits then goes into the next.
+pub const SQLITE_GROUP_MAX_TIME: Duration = Duration::from_millis(5);
+/// Longest wait for a turn to write to an SQLite file; a process that was stopped in its turn holds the others up no longer.
+pub const SQLITE_TURN_MAX: Duration = Duration::from_secs(1);
+/// Wait between two looks at whether it is this process's turn.
+pub const SQLITE_TURN_LOOK: Duration = Duration::from_micros(300);
+/// How long the renewal of a lease waits for SQLite's own lock.
+pub const SQLITE_BEAT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Wait between two looks for commits of others while there are some.
+pub const SQLITE_WATCH_OFTEN: Duration = Duration::from_millis(3);
+/// Wait between two looks for commits of others while there are none.
+pub const SQLITE_WATCH_SELDOM: Duration = Duration::from_millis(20);
+/// How long after a commit of somebody it is looked for others often.
+pub const SQLITE_WATCH_BUSY: Duration = Duration::from_millis(200);
 /// Threads that read an SQLite file, each with a connection of its own.
 pub const SQLITE_READERS: usize = 4;
 /// Reads that may wait for those threads; beyond them their callers wait.

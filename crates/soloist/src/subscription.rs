@@ -9,7 +9,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -118,12 +118,19 @@ pub(crate) struct Arrival {
     pub(crate) topic: TopicUse,
     pub(crate) hub: Arc<Hub>,
     pub(crate) store: Arc<dyn Store>,
+    /// Asks for a look at what others write.
+    pub(crate) look: Arc<Notify>,
     pub(crate) closing: CancellationToken,
 }
 
 impl Arrival {
     /// Finds the viewer's place in the log of a task that was read after the arrival.
     pub(crate) async fn place(self, task: Task, from: From, follow: bool) -> Result<Subscribed> {
+        // What was on record by now is in reach. What comes later is shown, whoever writes it: a look that was too early
+        // for this viewer is followed by another.
+        let versions = self.topic.versions();
+        self.topic.known(task.last_seq);
+        self.look.notify_one();
         let mut gap = None;
         let cursor = match from {
             From::RunStart => task.run_start_seq,
@@ -134,6 +141,8 @@ impl Arrival {
                 gap = Some((GapReason::UnknownCursor, task.run_start_seq + 1));
                 task.run_start_seq
             }
+            // A run begins right after the end of the one before, also where that one's events are gone.
+            From::After(seq) if seq == task.run_start_seq && !follow => return Ok(Subscribed::Ended),
             From::After(seq) => {
                 let named = EventRange { after: seq - 1, until: seq, max_events: 1, max_bytes: 1 };
                 let named = self.store.events(&task.key, named).await?;
@@ -146,7 +155,7 @@ impl Arrival {
         let over = task.status.is_finished() && cursor >= task.last_seq && !follow;
         self.hub.viewers.fetch_add(1, Ordering::Relaxed);
         Ok(Subscribed::Stream(Subscription {
-            versions: self.topic.versions(),
+            versions,
             topic: self.topic,
             hub: self.hub,
             store: self.store,

@@ -7,6 +7,7 @@ use std::{fmt, sync::Arc};
 
 use crate::{
     Error, Failure, Json, Key, Result, Timestamp,
+    idempotency::{Call, Idempotency, IdempotencyKey},
     key::ModelKey,
     limits,
     state::{Policy, Status},
@@ -154,19 +155,23 @@ pub struct NewTask {
     pub input: Json,
     /// The subject that it belongs to.
     pub owner: Option<String>,
+    /// Retries that each of its runs may have; 0 by default.
+    pub max_retries: u32,
+    /// The key under which this very request may be sent again.
+    pub idempotency: Option<Idempotency>,
 }
 
 impl NewTask {
     /// A task with a name that the creator chose.
     #[must_use]
     pub fn named(key: Key, input: Json) -> Self {
-        Self { id: NewId::Named(key), input, owner: None }
+        Self { id: NewId::Named(key), input, owner: None, max_retries: 0, idempotency: None }
     }
 
     /// A task whose id the store assigns.
     #[must_use]
     pub fn assigned(model_key: ModelKey, input: Json) -> Self {
-        Self { id: NewId::Assigned(model_key), input, owner: None }
+        Self { id: NewId::Assigned(model_key), input, owner: None, max_retries: 0, idempotency: None }
     }
 
     /// Holds the task to [`limits`].
@@ -239,13 +244,26 @@ pub enum Start {
         /// How that ended.
         status: Status,
     },
+    /// The idempotency key was used before, for this very request: what that was told, and how its task stands now.
+    Replayed {
+        /// Whether the first use won.
+        started: bool,
+        /// The run that the first use was told of.
+        run: Run,
+        /// How the task stands now.
+        status: Status,
+    },
 }
 
 /// How a start behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct StartOptions {
     /// Whether a finished task is started again.
     pub policy: Policy,
+    /// The key under which this very request may be sent again.
+    pub idempotency: Option<IdempotencyKey>,
+    /// The call that the key is used for.
+    pub call: Call,
 }
 
 /// How a create was answered.
@@ -257,6 +275,12 @@ pub enum Create {
     Exists(Task),
     /// A task of that name was there, with another input; it is as it was.
     Differs(Task),
+    /// The idempotency key was used before, for this very request: the task that its first use created, as it is now.
+    Replayed(Task),
+    /// The idempotency key was used before, for this very request, and the task that it created has been deleted.
+    ReplayedDeleted(Key),
+    /// The idempotency key was used before, for another request.
+    KeyReused,
 }
 
 /// How a delete was answered.

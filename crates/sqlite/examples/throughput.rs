@@ -12,7 +12,9 @@ use soloist::{
     Data, Json, Key, NewTask, NodeId, Policy, Store, Timestamp,
     event::NewEvent,
     lease::RunLease,
-    store::{Applied, Change, Claim, ClaimRequest, EventRange, Transition, Writer},
+    limits,
+    state::Place,
+    store::{Applied, Change, Claim, ClaimRequest, EventRange, NewNode, Transition, Writer},
 };
 use soloist_sqlite::SqliteStore;
 
@@ -27,7 +29,8 @@ async fn main() {
     .expect("a directory that can be written to");
     let store = Arc::new(SqliteStore::open(dir.path().join("throughput.db")).expect("opened"));
     let node = NodeId::random();
-    store.join(&node, Timestamp::now()).await.expect("joined");
+    let new = NewNode { id: node.clone(), lease: limits::LEASE, models: Vec::new(), at: Timestamp::now() };
+    let _beat = store.join(new).await.expect("joined");
 
     for (name, runs, batch, bytes) in [
         ("1 run,   batches of 1000, 1 KiB", 1, 1_000, 1 << 10),
@@ -82,8 +85,14 @@ async fn write(store: &SqliteStore, lease: &RunLease, after: u64, batch: u64, by
 async fn claim(store: &SqliteStore, node: &NodeId) -> RunLease {
     let key: Key = format!("bench/Model/{}", NodeId::random()).parse().expect("a valid key");
     store.create(NewTask::named(key.clone(), Json::null()), Timestamp::now()).await.expect("created");
-    let request =
-        ClaimRequest { key: key.clone(), node: node.clone(), policy: Policy::Restart, at: Timestamp::now() };
+    let request = ClaimRequest {
+        key: key.clone(),
+        node: node.clone(),
+        policy: Policy::Restart,
+        place: Place::Here,
+        idempotency: None,
+        at: Timestamp::now(),
+    };
     match store.claim(request).await.expect("the store works") {
         Claim::Won(won) => RunLease::from_claim(key, node.clone(), &won),
         lost => panic!("nobody else claims {key}: {lost:?}"),
@@ -117,6 +126,8 @@ async fn starts(store: &Arc<SqliteStore>, node: &NodeId) {
             key: lease.key().clone(),
             node: node.clone(),
             policy: Policy::Restart,
+            place: Place::Here,
+            idempotency: None,
             at: Timestamp::now(),
         };
         assert!(matches!(store.claim(request).await, Ok(Claim::Active(_))));

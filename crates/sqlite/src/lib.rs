@@ -9,28 +9,73 @@
 //! where none matched, [`soloist::store::guard`] words the answer.
 
 mod error;
+mod fault;
 mod lock;
+mod node;
 mod open;
 mod queries;
 mod readers;
 mod rows;
+mod watch;
 mod writer;
 
-use std::path::Path;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use soloist::{
-    Create, Delete, Event, Json, Key, NewTask, NodeId, Run, Store, Task, TaskFilter, TaskPage, Timestamp,
+    Create, Delete, Event, HostBootClock, Json, Key, ModelKey, NewTask, NodeId, Run, Status, Store, Task,
+    TaskFilter, TaskPage, Timestamp,
+    clock::SharedBootClock,
     store::{
-        Applied, Claim, ClaimRequest, EventRange, Orphan, Signal, Signalled, StoreError, StoreResult,
-        Transition, Writer as By, guard,
+        Applied, Change, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode,
+        QueuedClaim, Signal, Signalled, StoreError, StoreResult, Transition, Won, Writer as By, guard,
     },
 };
 
 pub use crate::open::OpenError;
-use crate::{lock::FileLock, readers::Readers, writer::Writer};
+use crate::{
+    lock::{NodeLock, Turns},
+    node::{Beat, Boot},
+    readers::Readers,
+    watch::Watch,
+    writer::{Sync, Writer},
+};
 
-/// A [`Store`] in one SQLite file, of one process at a time.
+/// What of a commit survives a power cut. A crash of this program alone never takes anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Everything that was answered.
+    #[default]
+    Full,
+    /// Everything but the last moments of events; every change of a task's state survives, and what came before it.
+    Relaxed,
+}
+
+/// How a file is opened.
+#[derive(Clone)]
+pub struct SqliteOptions {
+    /// What survives a power cut.
+    pub durability: Durability,
+    /// What leases are measured by. All processes of a file read the same one.
+    pub boot_clock: SharedBootClock,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { durability: Durability::default(), boot_clock: Arc::new(HostBootClock) }
+    }
+}
+
+impl std::fmt::Debug for SqliteOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteOptions").field("durability", &self.durability).finish_non_exhaustive()
+    }
+}
+
+/// A [`Store`] in one SQLite file, shared by any number of processes of one host.
 ///
 /// Dropping it ends its threads after every write that it has taken; that waits for the disk, so drop the last handle
 /// where blocking for a moment does no harm.
@@ -40,18 +85,18 @@ use crate::{lock::FileLock, readers::Readers, writer::Writer};
 /// # let path = dir.path().join("soloist.db");
 /// use soloist_sqlite::{OpenError, SqliteStore};
 /// let store = SqliteStore::open(&path)?;
-/// assert!(matches!(SqliteStore::open(&path), Err(OpenError::InUse { .. })));
-/// drop(store);
-/// SqliteStore::open(&path)?;
+/// let beside = SqliteStore::open(&path)?; // as another process would
 /// # Ok::<(), OpenError>(())
 /// ```
-#[derive(Debug)]
 pub struct SqliteStore {
     // In the order in which they go: the last connection to close is the writer's, which folds the write-ahead log
-    // into the file; the file is given up after that.
+    // into the file.
+    watch: Watch,
     readers: Readers,
     writer: Writer,
-    _lock: FileLock,
+    path: Arc<PathBuf>,
+    boot: Boot,
+    durability: Durability,
 }
 
 impl SqliteStore {
@@ -60,39 +105,89 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`], which says what to do.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        open::open(path.as_ref())
+        Self::open_with(path, SqliteOptions::default())
+    }
+
+    /// The same, with options.
+    ///
+    /// # Errors
+    /// [`OpenError`], which says what to do.
+    pub fn open_with(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, OpenError> {
+        open::open(path.as_ref(), options)
+    }
+}
+
+impl std::fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SqliteStore").field(&self.path).finish()
     }
 }
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn join(&self, node: &NodeId, at: Timestamp) -> StoreResult<()> {
-        let node = node.clone();
-        self.writer.write(0, move |conn| queries::join(conn, &node, at)).await
+    async fn join(&self, new: NewNode) -> StoreResult<Box<dyn Heartbeat>> {
+        let io = |error: std::io::Error| {
+            StoreError::Unavailable(format!(
+                "cannot make the lock file of this process beside {}: {error}; check that its directory may be written to",
+                self.path.display()
+            ))
+        };
+        // Locked before anybody can read of it.
+        let lock = NodeLock::create(&self.path, &new.id).map_err(io)?;
+        let turns = Turns::open(&self.path).map_err(io)?;
+        let conn = open::heartbeat(&self.path).map_err(error::SqlError::from)?;
+        let (node, boot, identity) = (new.id.clone(), self.boot.clone(), lock.identity);
+        let beat = Beat::new(conn, turns, boot.clone(), node, lock);
+        self.writer.write(0, move |conn| node::join(conn, &new, identity, &boot)).await?;
+        Ok(Box::new(beat))
+    }
+
+    async fn bury(&self, evidence: Evidence) -> StoreResult<Vec<NodeId>> {
+        let (path, boot) = (self.path.clone(), self.boot.clone());
+        let suspects = self.readers.read(move |conn| node::suspects(conn, &path, evidence, &boot)).await?;
+        if suspects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let boot = self.boot.clone();
+        let buried = self.writer.write(0, move |conn| node::bury(conn, suspects, evidence, &boot)).await?;
+        let remove = |(node, lock): (NodeId, Option<NodeLock>)| {
+            // The death is on disk: nobody asks this lock any more.
+            lock.into_iter().for_each(NodeLock::remove);
+            node
+        };
+        Ok(buried.into_iter().map(remove).collect())
+    }
+
+    async fn serves(&self, model: &ModelKey) -> StoreResult<bool> {
+        let model = model.clone();
+        self.readers.read(move |conn| queries::serves(conn, &model)).await
     }
 
     async fn create(&self, new: NewTask, at: Timestamp) -> StoreResult<Create> {
-        let input = new.input.clone();
-        let created =
-            self.writer.write(new.input.as_str().len(), move |conn| queries::create(conn, &new, at)).await?;
-        Ok(match created {
-            queries::Created::New(task) => Create::Created(task),
-            queries::Created::There(task) if task.input.same_value(&input) => Create::Exists(task),
-            queries::Created::There(task) => Create::Differs(task),
-        })
+        self.writer.write(new.input.as_str().len(), move |conn| queries::create(conn, &new, at)).await
     }
 
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim> {
         // A loser is told from a fresh snapshot and never stands in line for the write lock. What looks startable here
-        // is decided by the one statement in `claim.sql`, whoever got there in between.
-        let asked = request.clone();
-        let seen =
-            self.readers.read(move |conn| queries::active(conn, &asked.key, Some(&asked.node))).await?;
-        let alive = seen.as_ref().is_some_and(|row| row.alive);
-        if let Some(lost) = guard::lost_claim(seen.map(|row| row.current), request.policy, alive) {
-            return Ok(lost);
+        // is decided by the one statement in `claim.sql`, whoever got there in between. Under an idempotency key the
+        // first answer counts, whatever the row says.
+        if request.idempotency.is_none() {
+            let asked = request.clone();
+            let seen =
+                self.readers.read(move |conn| queries::active(conn, &asked.key, Some(&asked.node))).await?;
+            let alive = seen.as_ref().is_some_and(|row| row.alive);
+            if let Some(lost) = guard::lost_claim(seen.map(|row| row.current), request.policy, alive) {
+                return Ok(lost);
+            }
         }
         self.writer.write(0, move |conn| queries::claim(conn, &request)).await
+    }
+
+    async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
+        if !self.readers.read(queries::queued).await? {
+            return Ok(None);
+        }
+        self.writer.write(0, move |conn| queries::claim_queued(conn, &request)).await
     }
 
     async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
@@ -101,10 +196,49 @@ impl Store for SqliteStore {
             By::Holder { events, .. } => events.iter().map(|e| e.data.as_str().len()).sum(),
             By::Outsider { .. } => 0,
         };
-        self.writer.write(bytes, move |conn| queries::apply(conn, &transition)).await
+        let sync = match (self.durability, &transition.change) {
+            (Durability::Relaxed, Change::Append) => Sync::Later,
+            _ => Sync::Now,
+        };
+        self.writer.write_with(sync, bytes, move |conn| queries::apply(conn, &transition)).await
     }
 
-    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Orphan>> {
+    async fn held(&self, node: &NodeId, status: Status) -> StoreResult<Vec<Held>> {
+        let node = node.clone();
+        self.readers.read(move |conn| queries::held(conn, &node, status)).await
+    }
+
+    async fn rows(&self, keys: Vec<Key>) -> StoreResult<Vec<Option<Current>>> {
+        self.readers
+            .read(move |conn| {
+                let row = |key| Ok(queries::active(conn, key, None)?.map(|row| row.current));
+                keys.iter().map(row).collect()
+            })
+            .await
+    }
+
+    async fn inbox(&self, node: &NodeId) -> StoreResult<u64> {
+        let node = node.clone();
+        self.readers.read(move |conn| queries::inbox(conn, &node)).await
+    }
+
+    fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.watch.changes.subscribe()
+    }
+
+    async fn tidy(&self, at: Timestamp) -> StoreResult<bool> {
+        let path = self.path.clone();
+        let dead = self.readers.read(queries::dead).await?;
+        let gone: Vec<NodeId> = dead.into_iter().filter(|node| lock::remove_left(&path, node)).collect();
+        self.writer
+            .write(0, move |conn| {
+                queries::forget(conn, &gone)?;
+                queries::tidy(conn, at)
+            })
+            .await
+    }
+
+    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Held>> {
         self.readers.read(move |conn| queries::orphans(conn, limit)).await
     }
 
@@ -122,9 +256,9 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| queries::events(conn, &key, range)).await
     }
 
-    async fn delete(&self, key: &Key) -> StoreResult<Delete> {
+    async fn delete(&self, key: &Key, at: Timestamp) -> StoreResult<Delete> {
         let key = key.clone();
-        self.writer.write(0, move |conn| queries::delete(conn, &key)).await
+        self.writer.write(0, move |conn| queries::delete(conn, &key, at)).await
     }
 
     async fn signal(&self, key: &Key, name: &str, data: Json, at: Timestamp) -> StoreResult<Signalled> {

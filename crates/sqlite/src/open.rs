@@ -1,4 +1,4 @@
-//! Opening a file: ours alone, of a version that we know, durable.
+//! Opening a file: ours, of a version that we know, durable.
 //!
 //! Decides: who may open which file ([`OpenError`] says why not), and the settings of every connection. The order
 //! matters: the lock comes first, and a file that is not ours is refused before anything is written to it.
@@ -8,27 +8,37 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 use soloist::limits;
 
-use crate::{SqliteStore, lock::FileLock, readers::Readers, writer::Writer};
+use crate::{
+    SqliteOptions, SqliteStore,
+    lock::{Opening, Turns},
+    node::Boot,
+    readers::Readers,
+    watch::Watch,
+    writer::Writer,
+};
 
 /// Marks a file as ours in its header: "Solo".
 const APPLICATION_ID: i32 = 0x536f_6c6f;
 /// Events of a KiB must fit into a page of the log's tree; with 4 KiB pages each would take a page of its own beside it.
 const PAGE_BYTES: usize = 8 << 10;
 /// Number n brings a file from version n - 1 to n. What has been released never changes.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_tables.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/0001_tables.sql"), include_str!("migrations/0002_nodes.sql")];
 
 /// Why a file was not opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Another process has it.
+    /// Another process keeps it locked: an older Soloist, which shares a file with nobody, or one that was stopped while
+    /// it opened it.
     #[error(
-        "{path} is in use by another soloist process, and one process at a time may open it; stop that one, or name another file"
+        "{path} is kept locked by another process, such as an older soloist that shares a file with nobody; stop that one, or name another file"
     )]
     InUse {
         /// The file.
@@ -70,7 +80,7 @@ pub enum OpenError {
     },
 }
 
-pub(crate) fn open(path: &Path) -> Result<SqliteStore, OpenError> {
+pub(crate) fn open(path: &Path, options: SqliteOptions) -> Result<SqliteStore, OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
     let sqlite = |source| refusal(path, source);
     // Made here and not by SQLite, so that it never was readable by others; SQLite gives the same mode to the files that
@@ -80,9 +90,9 @@ pub(crate) fn open(path: &Path) -> Result<SqliteStore, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(io(error)),
     }
-    // The same lock, by whichever links the file was named.
+    // The same locks, by whichever links the file was named.
     let real = fs::canonicalize(path).map_err(io)?;
-    let Some(lock) = FileLock::take(&real).map_err(io)? else {
+    let Some(opening) = Opening::take(&real).map_err(io)? else {
         return Err(OpenError::InUse { path: path.to_owned() });
     };
     let mut conn = connect(&real, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(sqlite)?;
@@ -95,8 +105,20 @@ pub(crate) fn open(path: &Path) -> Result<SqliteStore, OpenError> {
         .collect::<Result<_, _>>()
         .map_err(sqlite)?;
     let readers = Readers::spawn(readers).map_err(io)?;
-    let writer = Writer::spawn(conn).map_err(io)?;
-    Ok(SqliteStore { readers, writer, _lock: lock })
+    let writer = Writer::spawn(conn, Turns::open(&real).map_err(io)?).map_err(io)?;
+    let watching = connect(&real, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sqlite)?;
+    let watch = Watch::spawn(watching).map_err(io)?;
+    drop(opening);
+    let boot = Boot(options.boot_clock);
+    Ok(SqliteStore { watch, readers, writer, path: Arc::new(real), boot, durability: options.durability })
+}
+
+/// The connection by which a node is kept alive. A lease need not survive a power cut: none of another boot counts.
+pub(crate) fn heartbeat(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    conn.busy_timeout(limits::SQLITE_BEAT_TIMEOUT)?;
+    conn.pragma_update(None, "synchronous", "normal")?;
+    Ok(conn)
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
@@ -195,7 +217,7 @@ mod tests {
     fn a_reader_cannot_write() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.db");
-        drop(open(&path).unwrap());
+        drop(open(&path, SqliteOptions::default()).unwrap());
         let reader = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
         let refusal = reader.execute("DELETE FROM task", []).unwrap_err();
         assert_eq!(refusal.sqlite_error_code(), Some(ErrorCode::ReadOnly));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rusqlite::Row;
 use soloist::{
     Data, Epoch, Event, EventType, Failure, Json, Key, NodeId, Status, Task, Timestamp,
-    store::{Current, Signal, Signalled},
+    store::{Current, Signal, Signalled, Won},
 };
 
 use crate::error::{SqlError, SqlResult};
@@ -37,6 +37,22 @@ pub(crate) fn current(row: &Row<'_>) -> SqlResult<Current> {
         started_at: time(row, "started_at")?,
         last_seq: row.get("last_seq")?,
         cancellation_reason: row.get("cancellation_reason")?,
+        retry_count: row.get("retry_count")?,
+        max_retries: row.get("max_retries")?,
+    })
+}
+
+/// What a claim has won.
+pub(crate) fn won(row: &Row<'_>) -> SqlResult<Won> {
+    Ok(Won {
+        run: row.get("run")?,
+        attempt: row.get("attempt")?,
+        epoch: Epoch(row.get("epoch")?),
+        last_seq: row.get("last_seq")?,
+        started_at: Timestamp::from_micros(row.get("started_at")?),
+        retry_count: row.get("retry_count")?,
+        max_retries: row.get("max_retries")?,
+        input: Json::from_store(text(row, "input")?),
     })
 }
 

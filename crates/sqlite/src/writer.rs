@@ -4,14 +4,19 @@
 //! transaction, commits, and only then answers: while the disk is busy with one group the next one gathers, so a
 //! lonely write waits for nobody and a thousand share a commit.
 //!
+//! Several processes write to one file: before each group the writer waits for its turn, and a group is cut off after a
+//! few milliseconds, so that a process which writes without pause holds up no other.
+//!
 //! Each request stands in a savepoint of its own, so that one that fails takes nothing of the others with it. Where the
 //! commit itself fails (a full disk), all of the group are told that nothing was done, and the writer goes on. A
 //! request whose caller has gone is carried out all the same.
 
 use std::{
+    collections::VecDeque,
     fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use rusqlite::Connection;
@@ -23,7 +28,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     error::{SqlError, SqlResult},
-    gone,
+    fault, gone,
+    lock::Turns,
 };
 
 /// The thread that writes. Dropping it ends the thread, after every request that it has taken.
@@ -34,7 +40,26 @@ pub(crate) struct Writer {
 
 struct Queued {
     bytes: usize,
+    sync: Sync,
     request: Box<dyn Request>,
+}
+
+/// Whether a commit waits for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Sync {
+    /// The system writes it when it likes; a power cut may take it.
+    Later,
+    /// It is on disk before it is answered, and all that was committed before it.
+    Now,
+}
+
+impl Sync {
+    fn pragma(self) -> &'static str {
+        match self {
+            Self::Later => "PRAGMA synchronous = normal",
+            Self::Now => "PRAGMA synchronous = full",
+        }
+    }
 }
 
 /// What waits to be written, whatever its answer is.
@@ -79,10 +104,10 @@ where
 }
 
 impl Writer {
-    pub(crate) fn spawn(conn: Connection) -> io::Result<Self> {
+    pub(crate) fn spawn(conn: Connection, turns: Turns) -> io::Result<Self> {
         let (queue, waiting) = mpsc::channel(limits::SQLITE_QUEUE_MAX_REQUESTS);
         let thread = thread::Builder::new().name("soloist-write".to_owned());
-        let thread = thread.spawn(move || serve(&conn, waiting))?;
+        let thread = thread.spawn(move || serve(&conn, &turns, waiting))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
@@ -92,48 +117,83 @@ impl Writer {
         bytes: usize,
         act: impl FnOnce(&Connection) -> SqlResult<T> + Send + 'static,
     ) -> StoreResult<T> {
+        self.write_with(Sync::Now, bytes, act).await
+    }
+
+    /// The same; returns when the group is committed. It is on disk then where anything in the group has to be.
+    pub(crate) async fn write_with<T: Send + 'static>(
+        &self,
+        sync: Sync,
+        bytes: usize,
+        act: impl FnOnce(&Connection) -> SqlResult<T> + Send + 'static,
+    ) -> StoreResult<T> {
         let (reply, answer) = oneshot::channel();
         let request = Box::new(Verb { act: Some(act), outcome: None, reply });
         let queue = self.queue.as_ref().expect("taken only when dropped");
-        queue.send(Queued { bytes, request }).await.map_err(|_| gone())?;
+        queue.send(Queued { bytes, sync, request }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }
 
-fn serve(conn: &Connection, mut waiting: mpsc::Receiver<Queued>) {
-    let mut group = Vec::new();
-    while let Some(first) = waiting.blocking_recv() {
-        let mut bytes = first.bytes;
-        group.push(first.request);
+fn serve(conn: &Connection, turns: &Turns, mut waiting: mpsc::Receiver<Queued>) {
+    let mut group = VecDeque::new();
+    while let Some(first) = if group.is_empty() { waiting.blocking_recv() } else { group.pop_front() } {
+        group.push_front(first);
+        let mut bytes: usize = group.iter().map(|queued| queued.bytes).sum();
         while group.len() < limits::SQLITE_GROUP_MAX_REQUESTS && bytes < limits::SQLITE_GROUP_MAX_BYTES {
             let Ok(next) = waiting.try_recv() else { break };
             bytes += next.bytes;
-            group.push(next.request);
+            group.push_back(next);
         }
-        let fate = commit(conn, &mut group).map_err(|error| match error.into() {
+        let turn = turns.take();
+        let mut done = Vec::new();
+        let fate = commit(conn, &mut group, &mut done).map_err(|error| match error.into() {
             // What a constraint or a broken file says of a commit; nothing of it was done either.
             StoreError::Corrupt(message) => StoreError::Corrupt(message),
             StoreError::Unavailable(message) => StoreError::Unavailable(format!("not committed: {message}")),
         });
-        for request in group.drain(..) {
+        drop(turn);
+        if fate.is_err() && done.is_empty() {
+            // Not even begun: those who wait are told, and may ask again.
+            done.extend(group.drain(..).map(|queued| queued.request));
+        }
+        for request in done {
             request.answer(fate.clone());
         }
     }
 }
 
-/// One transaction around a group. An error means that nothing of it is on record.
-fn commit(conn: &Connection, group: &mut [Box<dyn Request>]) -> SqlResult<()> {
+/// One transaction around the first of those who wait, for a few milliseconds; they go to `done`. An error means that
+/// nothing of it is on record.
+fn commit(
+    conn: &Connection,
+    group: &mut VecDeque<Queued>,
+    done: &mut Vec<Box<dyn Request>>,
+) -> SqlResult<()> {
+    let sync = group.iter().map(|queued| queued.sync).max().unwrap_or(Sync::Now);
+    run(conn, sync.pragma())?;
     run(conn, "BEGIN IMMEDIATE")?;
-    let done = carry_out(conn, group).and_then(|()| run(conn, "COMMIT"));
-    if done.is_err() && !conn.is_autocommit() {
+    let committed = carry_out(conn, group, done).and_then(|()| {
+        fault::point("commit:before");
+        run(conn, "COMMIT")
+    });
+    if committed.is_err() && !conn.is_autocommit() {
         // Fails only where SQLite has rolled back by itself.
         let _ = run(conn, "ROLLBACK");
     }
-    done
+    fault::point("commit:after");
+    committed
 }
 
-fn carry_out(conn: &Connection, group: &mut [Box<dyn Request>]) -> SqlResult<()> {
-    for request in group {
+fn carry_out(
+    conn: &Connection,
+    group: &mut VecDeque<Queued>,
+    done: &mut Vec<Box<dyn Request>>,
+) -> SqlResult<()> {
+    let begun = Instant::now();
+    while let Some(queued) = group.pop_front() {
+        done.push(queued.request);
+        let request = done.last_mut().expect("it was just put there");
         run(conn, "SAVEPOINT request")?;
         let kept = request.carry_out(conn);
         if conn.is_autocommit() {
@@ -144,6 +204,9 @@ fn carry_out(conn: &Connection, group: &mut [Box<dyn Request>]) -> SqlResult<()>
             run(conn, "ROLLBACK TO request")?;
         }
         run(conn, "RELEASE request")?;
+        if begun.elapsed() >= limits::SQLITE_GROUP_MAX_TIME {
+            break;
+        }
     }
     Ok(())
 }
@@ -179,7 +242,8 @@ mod tests {
         let conn = Connection::open(&path).unwrap();
         conn.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE t (n INTEGER PRIMARY KEY) STRICT")
             .unwrap();
-        (Writer::spawn(conn).unwrap(), Connection::open(path).unwrap())
+        let turns = Turns::open(&path).unwrap();
+        (Writer::spawn(conn, turns).unwrap(), Connection::open(path).unwrap())
     }
 
     fn insert(n: i64) -> impl FnOnce(&Connection) -> SqlResult<()> + Send + 'static {

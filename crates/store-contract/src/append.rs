@@ -85,7 +85,7 @@ pub async fn s6_a_node_that_does_not_hold_the_run_is_fenced<H: Harness>() {
 pub async fn s6_a_zombie_is_fenced_once_its_run_was_ended_for_it<H: Harness>() {
     let stage = Stage::<H>::new().await;
     let zombie = stage.running("1").await;
-    let late = stage.harness.another(&stage.store).await;
+    let late = stage.another().await;
     stage.append(&zombie, 0, 2).await;
     stage.apply(stage.lost(&zombie)).await;
     let write = || append(&zombie, 3, events(&zombie, 3, 1, zombie.since()));
@@ -115,7 +115,7 @@ pub async fn s6_a_write_to_a_deleted_task_is_fenced<H: Harness>() {
     let stage = Stage::<H>::new().await;
     let lease = stage.running("1").await;
     stage.finish(&lease, 0, completed("1")).await;
-    stage.store.delete(lease.key()).await.expect("the store works");
+    stage.delete(lease.key()).await;
     assert_eq!(stage.append(&lease, 1, 1).await, Applied::Fenced(None));
     assert!(stage.log(lease.key()).await.is_empty());
 }

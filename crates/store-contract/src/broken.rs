@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use soloist::{
-    Create, Delete, Event, Json, Key, NewTask, NodeId, Policy, Run, Store, Task, TaskFilter, TaskPage,
-    Timestamp,
+    Create, Delete, Event, Json, Key, ModelKey, NewTask, NodeId, Policy, Run, Status, Store, Task,
+    TaskFilter, TaskPage, Timestamp,
     store::{
-        Applied, Claim, ClaimRequest, EventRange, Orphan, Signal, Signalled, StoreResult, Transition, Won,
-        guard,
+        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, QueuedClaim,
+        Signal, Signalled, StoreResult, Transition, Won, guard,
     },
 };
+use tokio::sync::watch;
 
 use crate::stage::current;
 
@@ -39,24 +40,58 @@ impl Store for CheckThenAct {
             epoch: seen.epoch.next(),
             last_seq: seen.last_seq,
             started_at: at,
+            retry_count: 0,
+            max_retries: seen.max_retries,
             input: seen.input,
         }))
     }
 
-    async fn join(&self, node: &NodeId, at: Timestamp) -> StoreResult<()> {
-        self.0.join(node, at).await
+    async fn join(&self, node: NewNode) -> StoreResult<Box<dyn Heartbeat>> {
+        self.0.join(node).await
+    }
+
+    async fn bury(&self, evidence: Evidence) -> StoreResult<Vec<NodeId>> {
+        self.0.bury(evidence).await
+    }
+
+    async fn serves(&self, model: &ModelKey) -> StoreResult<bool> {
+        self.0.serves(model).await
     }
 
     async fn create(&self, task: NewTask, at: Timestamp) -> StoreResult<Create> {
         self.0.create(task, at).await
     }
 
+    async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
+        self.0.claim_queued(request).await
+    }
+
     async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
         self.0.apply(transition).await
     }
 
-    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Orphan>> {
+    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Held>> {
         self.0.orphans(limit).await
+    }
+
+    async fn held(&self, node: &NodeId, status: Status) -> StoreResult<Vec<Held>> {
+        self.0.held(node, status).await
+    }
+
+    async fn rows(&self, keys: Vec<Key>) -> StoreResult<Vec<Option<Current>>> {
+        self.0.rows(keys).await
+    }
+
+    async fn inbox(&self, node: &NodeId) -> StoreResult<u64> {
+        self.0.inbox(node).await
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes()
+    }
+
+    async fn tidy(&self, at: Timestamp) -> StoreResult<bool> {
+        self.0.tidy(at).await
     }
 
     async fn task(&self, key: &Key) -> StoreResult<Option<Task>> {
@@ -71,8 +106,8 @@ impl Store for CheckThenAct {
         self.0.events(key, range).await
     }
 
-    async fn delete(&self, key: &Key) -> StoreResult<Delete> {
-        self.0.delete(key).await
+    async fn delete(&self, key: &Key, at: Timestamp) -> StoreResult<Delete> {
+        self.0.delete(key, at).await
     }
 
     async fn signal(&self, key: &Key, name: &str, data: Json, at: Timestamp) -> StoreResult<Signalled> {

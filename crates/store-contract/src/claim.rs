@@ -42,13 +42,11 @@ pub async fn s1_a_restart_has_one_winner_among_256<H: Harness>() {
 /// All racers leave one barrier together, over two handles; one wins, the others are told of the run that won.
 async fn race<H: Harness>(stage: &Stage<H>, key: &Key, run: u64) -> Won {
     let start = Arc::new(Barrier::new(RACERS));
-    let handles = [stage.store.clone(), stage.harness.another(&stage.store).await];
+    let handles = [stage.store.clone(), stage.another().await];
     let racers: Vec<_> = (0..RACERS)
         .map(|i| {
             let (start, store) = (start.clone(), handles[i % 2].clone());
-            let at = stage.now();
-            let request =
-                ClaimRequest { key: key.clone(), node: stage.node.clone(), policy: Policy::Restart, at };
+            let request = stage.request(key);
             tokio::spawn(async move {
                 start.wait().await;
                 store.claim(request).await.expect("the store works")
@@ -90,11 +88,9 @@ pub async fn a_claim_puts_the_run_on_record<H: Harness>() {
     let key = key("1");
     let new = soloist::NewTask::named(key.clone(), json(r#"{"a": 1}"#));
     stage.store.create(new, stage.now()).await.expect("created");
-    let at = stage.now();
-    let request = ClaimRequest { key: key.clone(), node: stage.node.clone(), policy: Policy::Once, at };
-    let Claim::Won(won) = stage.store.claim(request).await.expect("the store works") else {
-        panic!("it is pending")
-    };
+    let request = ClaimRequest { policy: Policy::Once, ..stage.request(&key) };
+    let at = request.at;
+    let Claim::Won(won) = stage.ask(request).await else { panic!("it is pending") };
     assert_eq!((won.started_at, won.input.as_str(), won.last_seq), (at, r#"{"a": 1}"#, 0));
     let task = stage.task(&key).await;
     assert_eq!((task.status, task.run, task.attempt, task.epoch.0), (Status::Running, 1, 1, 1));
@@ -173,13 +169,10 @@ pub async fn an_orphan_is_active_until_it_was_ended<H: Harness>() {
 pub async fn a_node_that_is_not_alive_claims_nothing<H: Harness>() {
     let stage = Stage::<H>::new().await;
     let key = stage.pending("1").await;
-    let claim = |node: NodeId| {
-        let request = ClaimRequest { key: key.clone(), node, policy: Policy::Restart, at: stage.now() };
-        stage.store.claim(request)
-    };
-    assert!(matches!(claim(NodeId::random()).await, Ok(Claim::NodeDead)));
-    stage.harness.bury(&stage.store, &stage.node).await;
-    assert!(matches!(claim(stage.node.clone()).await, Ok(Claim::NodeDead)));
+    let claim = |node: NodeId| stage.ask(ClaimRequest { node, ..stage.request(&key) });
+    assert!(matches!(claim(NodeId::random()).await, Claim::NodeDead));
+    stage.bury(&stage.node).await;
+    assert!(matches!(claim(stage.node.clone()).await, Claim::NodeDead));
     let task = stage.task(&key).await;
     assert_eq!((task.status, task.run, task.epoch.0), (Status::Pending, 0, 0));
     assert!(stage.store.orphans(10).await.expect("the store works").is_empty());
@@ -190,6 +183,6 @@ pub async fn an_unknown_task_is_missing<H: Harness>() {
     let stage = Stage::<H>::new().await;
     assert!(matches!(stage.claim(&key("none"), Policy::Restart).await, Claim::Missing));
     let key = stage.pending("1").await;
-    stage.store.delete(&key).await.expect("the store works");
+    stage.delete(&key).await;
     assert!(matches!(stage.claim(&key, Policy::Restart).await, Claim::Missing));
 }

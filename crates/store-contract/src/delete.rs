@@ -17,11 +17,11 @@ pub async fn a_deleted_task_is_gone_with_its_events_and_signals<H: Harness>() {
     stage.store.signal(&pending, "go", json("1"), stage.now()).await.expect("the store works");
     let kept = stage.pending("3").await;
     for key in [lease.key(), &pending] {
-        assert_eq!(stage.store.delete(key).await, Ok(Delete::Deleted));
+        assert_eq!(stage.delete(key).await, Delete::Deleted);
         assert!(stage.store.task(key).await.expect("the store works").is_none());
         assert!(stage.log(key).await.is_empty());
         assert!(stage.store.signals(key, 1, 0, 10).await.expect("the store works").is_empty());
-        assert_eq!(stage.store.delete(key).await, Ok(Delete::Missing));
+        assert_eq!(stage.delete(key).await, Delete::Missing);
     }
     let list =
         stage.store.list(TaskFilter { limit: 10, ..TaskFilter::default() }).await.expect("the store works");
@@ -33,16 +33,16 @@ pub async fn an_active_task_is_not_deleted<H: Harness>() {
     let stage = Stage::<H>::new().await;
     let lease = stage.running("1").await;
     stage.append(&lease, 0, 1).await;
-    assert_eq!(stage.store.delete(lease.key()).await, Ok(Delete::Active(Status::Running)));
+    assert_eq!(stage.delete(lease.key()).await, Delete::Active(Status::Running));
     stage.cancel(&lease, "stop").await;
-    assert_eq!(stage.store.delete(lease.key()).await, Ok(Delete::Active(Status::Cancelling)));
+    assert_eq!(stage.delete(lease.key()).await, Delete::Active(Status::Cancelling));
     assert_eq!(stage.log(lease.key()).await.len(), 1);
 }
 
 /// It says so.
 pub async fn an_unknown_task_is_missing<H: Harness>() {
     let stage = Stage::<H>::new().await;
-    assert_eq!(stage.store.delete(&key("none")).await, Ok(Delete::Missing));
+    assert_eq!(stage.delete(&key("none")).await, Delete::Missing);
 }
 
 /// Its input, its events, its signals and its result are those of the new one only.
@@ -51,7 +51,7 @@ pub async fn a_task_created_anew_has_nothing_of_the_deleted_one<H: Harness>() {
     let lease = stage.running("1").await;
     stage.append(&lease, 0, 3).await;
     stage.finish(&lease, 3, completed("1")).await;
-    stage.store.delete(lease.key()).await.expect("the store works");
+    stage.delete(lease.key()).await;
     let key = stage.pending("1").await;
     stage.store.signal(&key, "go", json("2"), stage.now()).await.expect("the store works");
     let task = stage.task(&key).await;

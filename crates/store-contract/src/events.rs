@@ -138,7 +138,7 @@ pub async fn event_types_come_back_as_they_were_sent<H: Harness>() {
 /// A reader that asks after the answer sees the write, also through another handle.
 pub async fn what_was_answered_is_there_for_every_reader_at_once<H: Harness>() {
     let stage = Stage::<H>::new().await;
-    let other = stage.harness.another(&stage.store).await;
+    let other = stage.another().await;
     let lease = stage.running("1").await;
     for n in 0..200 {
         stage.append(&lease, n, 1).await;

@@ -8,44 +8,46 @@
 //! what the pure guards in [`soloist::store::guard`] say.
 
 pub mod append;
+pub mod boot;
 pub mod broken;
+pub mod bury;
 pub mod cancel;
 pub mod claim;
+pub mod claim_queued;
 pub mod create;
 pub mod delete;
 pub mod events;
 pub mod finish;
+pub mod lease;
 pub mod list;
+pub mod look;
+pub mod nodes;
 pub mod orphans;
+pub mod queue;
+pub mod repeated_create;
+pub mod repeated_start;
+pub mod requeue;
 pub mod signal;
 pub mod stage;
 pub mod table;
+pub mod tidy;
+pub mod tombstone;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use soloist::{NodeId, Store, Timestamp};
+use soloist::Store;
 
-/// How the suite gets at a storage. A process is a handle: it dies where its handle is dropped and its node buried.
+pub use boot::ManualBootClock;
+
+/// How the suite gets at a storage. A process is a handle: it dies where its handle and its heartbeats are dropped.
 #[async_trait]
 pub trait Harness: Send + Sync + Sized + 'static {
     /// An empty storage.
     async fn fresh() -> Self;
 
-    /// The handle of a process that starts now. The suite has dropped all handles that it had on this storage.
-    async fn open(&self) -> Arc<dyn Store>;
-
-    /// A handle of another process beside a living one. A storage that admits one process at a time gives the same
-    /// one again: its nodes are then threads of one process to the suite.
-    async fn another(&self, living: &Arc<dyn Store>) -> Arc<dyn Store>;
-
-    /// Puts the death of a node on record, as this storage learns of it. One that admits one process at a time learns
-    /// of it when the next node joins.
-    async fn bury(&self, store: &Arc<dyn Store>, node: &NodeId) {
-        let next = NodeId::random();
-        assert_ne!(*node, next);
-        store.join(&next, Timestamp::now()).await.expect("a store that works takes in a node");
-    }
+    /// The handle of a process that starts now, beside any others; it judges leases by this clock.
+    async fn open(&self, clock: ManualBootClock) -> Arc<dyn Store>;
 }
 
 /// Runs one promise, and fails it where it hangs.
@@ -75,6 +77,15 @@ macro_rules! contract {
                 s3_the_log_goes_on_across_runs
                 a_large_batch_is_taken_whole
             }
+            bury {
+                a_lease_that_is_over_makes_no_orphan_before_its_node_is_buried
+                certain_evidence_alone_buries_nobody_by_lease
+                a_node_of_another_boot_is_dead
+                a_lease_that_ends_impossibly_late_is_over
+                a_node_that_joins_buries_nobody
+                each_death_is_told_to_one_caller_of_many
+                a_claim_and_a_burial_of_one_moment_leave_an_orphan_or_nothing
+            }
             cancel {
                 a_pending_task_is_cancelled_at_once
                 a_running_task_is_asked_to_stop_and_its_holder_still_writes
@@ -94,6 +105,15 @@ macro_rules! contract {
                 an_orphan_is_active_until_it_was_ended
                 a_node_that_is_not_alive_claims_nothing
                 an_unknown_task_is_missing
+            }
+            claim_queued {
+                s1_a_queued_run_is_claimed_once_among_64
+                s1_concurrent_claims_share_no_queued_run
+                runs_are_claimed_in_the_order_in_which_they_were_queued
+                a_node_is_given_only_what_it_asked_for
+                a_node_that_is_not_alive_is_given_nothing
+                s7_a_cancel_and_a_claim_of_a_queued_run_never_both_happen
+                what_a_dead_node_took_from_the_queue_is_an_orphan
             }
             create {
                 a_new_task_is_pending
@@ -129,17 +149,68 @@ macro_rules! contract {
                 work_that_finishes_while_it_is_cancelled_is_completed
                 an_ending_that_saw_another_status_is_told_that_it_moved
             }
+            lease {
+                a_renewed_lease_keeps_its_node_alive
+                a_lease_is_as_long_as_its_node_asked_for
+                a_lease_that_is_over_is_not_renewed
+                a_late_renewal_is_told_that_its_node_is_dead
+                a_renewal_and_a_burial_of_one_moment_never_both_happen
+                a_node_that_left_is_dead_at_once
+                a_model_is_served_where_a_living_node_serves_it
+            }
             list {
                 tasks_are_listed_newest_first
                 every_part_of_a_filter_counts
                 paging_is_stable_while_tasks_are_created
                 s8_a_page_is_bounded_in_tasks_and_in_bytes
             }
+            look {
+                what_a_node_holds_is_told_by_status
+                rows_come_in_the_order_in_which_they_were_asked_for
+                a_cancel_and_a_signal_reach_the_inbox_of_the_holder
+                a_commit_of_anybody_is_told_to_everybody
+                s5_a_reader_that_only_waits_for_changes_misses_nothing
+            }
             orphans {
                 what_a_living_node_holds_is_no_orphan
                 what_a_dead_process_held_is_an_orphan_until_it_was_ended
                 all_that_was_answered_survives_the_process
                 orphans_come_in_pages
+            }
+            queue {
+                a_start_for_the_queue_waits_for_a_node
+                a_start_of_a_queued_task_loses
+                s1_a_start_has_one_winner_wherever_it_goes
+                a_queued_run_is_cancelled_at_once
+                a_queued_task_is_active
+                what_waits_outlives_the_process_that_queued_it
+            }
+            repeated_create {
+                a_create_sent_again_creates_nothing
+                a_key_used_for_another_create_is_refused
+                a_create_that_found_its_task_keeps_its_key
+                a_create_sent_again_after_a_delete_is_told_so
+                of_many_repeats_of_one_create_one_creates
+            }
+            repeated_start {
+                a_start_sent_again_begins_no_second_run
+                a_start_that_lost_has_lost_for_good
+                a_key_used_for_another_start_is_refused
+                nobody_meets_the_key_of_another
+                a_create_and_a_start_do_not_share_keys
+                s1_of_many_repeats_of_one_start_one_begins_the_run
+                s1_of_many_starts_under_several_keys_one_wins
+                a_start_that_was_not_decided_uses_no_key
+                a_start_sent_again_after_a_delete_begins_nothing
+            }
+            requeue {
+                s2_a_takeover_with_retries_left_queues_the_run_again
+                s6_the_holder_of_a_lost_attempt_is_fenced
+                s2_s3_the_next_attempt_goes_on_with_the_run
+                a_new_run_has_all_its_retries_again
+                a_holder_gives_its_own_run_back
+                a_run_is_requeued_only_while_it_is_running
+                signals_of_a_run_outlive_its_attempts
             }
             signal {
                 signals_are_numbered_and_read_in_order
@@ -153,6 +224,19 @@ macro_rules! contract {
                 every_claim_is_answered_as_the_guard_says
                 every_transition_is_answered_as_the_guard_says
                 every_transition_of_a_dead_nodes_run_is_answered_as_the_guard_says
+            }
+            tidy {
+                nothing_that_is_in_use_is_cleared_away
+                a_dead_node_is_not_forgotten_while_it_holds_a_run
+                keys_are_kept_as_long_as_their_task_and_a_day
+                tombstones_go_when_their_time_is_over
+            }
+            tombstone {
+                s2_s3_a_task_created_anew_goes_on_from_the_deleted_one
+                numbers_rise_over_any_number_of_deletes
+                s6_the_holder_of_a_deleted_task_is_fenced_by_its_successor
+                readers_never_meet_the_events_of_a_deleted_task
+                a_tombstone_outlives_the_process
             }
         }
     };

@@ -74,7 +74,7 @@ pub async fn orphans_come_in_pages<H: Harness>() {
     let stage = Stage::<H>::new().await;
     let ids: Vec<String> = (0..25).map(|n| n.to_string()).collect();
     let leases = join_all(ids.iter().map(|id| stage.running(id))).await;
-    stage.harness.bury(&stage.store, &stage.node).await;
+    stage.bury(&stage.node).await;
     let mut sizes = Vec::new();
     loop {
         let orphans = stage.store.orphans(10).await.expect("the store works");

@@ -3,26 +3,37 @@
 //!
 //! Decides: what the suite writes. Times rise with each call, so that no two writes share one.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    slice::from_ref,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use soloist::{
-    Data, Ending, Epoch, Event, Failure, Json, Key, NewTask, NodeId, Policy, Seq, Status, Store, Task,
-    Timestamp,
+    Data, Delete, Ending, Epoch, Event, Failure, Json, Key, ModelKey, NewTask, NodeId, Policy, Seq, Status,
+    Store, Task, Timestamp,
     event::{self, NewEvent},
     lease::RunLease,
-    store::{Applied, Change, Claim, ClaimRequest, Current, EventRange, Transition, Writer},
+    state::Place,
+    store::{
+        Applied, Change, Claim, ClaimRequest, Current, EventRange, Evidence, NewNode, QueuedClaim,
+        Transition, Won, Writer,
+    },
 };
 
-use crate::Harness;
+use crate::{Harness, boot::ManualBootClock, nodes::Nodes};
+
+/// How long a node of the suite lives after each renewal.
+pub const LEASE: Duration = Duration::from_secs(10);
 
 /// All events of a log.
 pub const ALL: EventRange =
     EventRange { after: 0, until: Seq::MAX, max_events: usize::MAX, max_bytes: usize::MAX };
 
-/// A storage with one open handle and one living node.
+/// A storage with one open handle and one living node, which serves `app/Model`.
 pub struct Stage<H> {
     /// The storage.
     pub harness: H,
@@ -30,29 +41,69 @@ pub struct Stage<H> {
     pub store: Arc<dyn Store>,
     /// A living node.
     pub node: NodeId,
+    /// What leases are measured by.
+    pub boot: ManualBootClock,
+    /// What keeps this node and others alive.
+    pub nodes: Nodes,
     clock: AtomicI64,
 }
 
 impl<H: Harness> Stage<H> {
     /// An empty storage, opened and joined.
     pub async fn new() -> Self {
-        let harness = H::fresh().await;
-        let store = harness.open().await;
-        let node = NodeId::random();
-        let stage = Self { harness, store, node, clock: AtomicI64::new(1_800_000_000_000_000) };
-        stage.store.join(&stage.node, stage.now()).await.expect("joined");
+        let boot = ManualBootClock::at(Duration::from_secs(3_600));
+        Self::open(H::fresh().await, boot, AtomicI64::new(1_800_000_000_000_000)).await
+    }
+
+    async fn open(harness: H, boot: ManualBootClock, clock: AtomicI64) -> Self {
+        let store = harness.open(boot.clone()).await;
+        let mut stage = Self { harness, store, node: NodeId::random(), boot, nodes: Nodes::default(), clock };
+        stage.node = stage.join().await;
         stage
     }
 
-    /// The process dies, and another one opens the storage and joins.
+    /// The process dies without a word. Another one opens the storage, joins, and buries it once its lease is over.
     pub async fn restarted(self) -> Self {
-        let Self { harness, store, node, clock } = self;
-        drop(store);
-        let store = harness.open().await;
-        let stage = Self { harness, store, node: NodeId::random(), clock };
-        assert_ne!(stage.node, node);
-        stage.store.join(&stage.node, stage.now()).await.expect("joined");
+        let Self { harness, store, node, boot, nodes, clock } = self;
+        drop((nodes, store));
+        boot.advance(LEASE);
+        let stage = Self::open(harness, boot, clock).await;
+        let buried = stage.store.bury(Evidence::Lease).await.expect("the store works");
+        assert!(buried.contains(&node) && !buried.contains(&stage.node), "{buried:?}");
         stage
+    }
+
+    /// A handle of another process beside this one.
+    pub async fn another(&self) -> Arc<dyn Store> {
+        self.harness.open(self.boot.clone()).await
+    }
+
+    /// A node that serves `app/Model`.
+    pub fn new_node(&self) -> NewNode {
+        NewNode { id: NodeId::random(), lease: LEASE, models: vec![model("Model")], at: self.now() }
+    }
+
+    /// Another living node.
+    pub async fn join(&self) -> NodeId {
+        let node = self.new_node();
+        let id = node.id.clone();
+        self.nodes.keep(&id, self.store.join(node).await.expect("joined"));
+        id
+    }
+
+    /// Moves the clock past the lease of a node, which has not renewed it for so long; all others have.
+    pub fn expire(&self, node: &NodeId) {
+        self.nodes.renew_all_but(node);
+        self.boot.advance(LEASE / 2);
+        self.nodes.renew_all_but(node);
+        self.boot.advance(LEASE / 2);
+    }
+
+    /// Puts the death of a node on record.
+    pub async fn bury(&self, node: &NodeId) {
+        self.expire(node);
+        let buried = self.store.bury(Evidence::Lease).await.expect("the store works");
+        assert_eq!(buried, from_ref(node));
     }
 
     /// A time later than all before it.
@@ -73,10 +124,54 @@ impl<H: Harness> Stage<H> {
         self.won(&key).await
     }
 
+    /// A new pending task with retries.
+    pub async fn retried(&self, id: &str, max_retries: u32) -> Key {
+        let new = NewTask { max_retries, ..NewTask::named(key(id), json("{}")) };
+        self.store.create(new, self.now()).await.expect("created");
+        key(id)
+    }
+
+    /// A new task that waits for a node to run it.
+    pub async fn queued(&self, id: &str) -> Key {
+        let key = self.pending(id).await;
+        let request = ClaimRequest { place: Place::Queue, ..self.request(&key) };
+        assert!(matches!(self.ask(request).await, Claim::Queued(_)));
+        key
+    }
+
+    /// A start of a task by the stage's node, to be run there; finished ones are started again.
+    pub fn request(&self, key: &Key) -> ClaimRequest {
+        ClaimRequest {
+            key: key.clone(),
+            node: self.node.clone(),
+            policy: Policy::Restart,
+            place: Place::Here,
+            idempotency: None,
+            at: self.now(),
+        }
+    }
+
+    /// The answer to a claim.
+    pub async fn ask(&self, request: ClaimRequest) -> Claim {
+        self.store.claim(request).await.expect("the store works")
+    }
+
     /// A claim by the stage's node.
     pub async fn claim(&self, key: &Key, policy: Policy) -> Claim {
-        let request = ClaimRequest { key: key.clone(), node: self.node.clone(), policy, at: self.now() };
-        self.store.claim(request).await.expect("the store works")
+        self.ask(ClaimRequest { policy, ..self.request(key) }).await
+    }
+
+    /// The stage's node takes what was queued first.
+    pub async fn next_queued(&self) -> Option<(RunLease, Won)> {
+        self.next_queued_of(&["Model"]).await
+    }
+
+    /// The stage's node takes what was queued first of some models.
+    pub async fn next_queued_of(&self, models: &[&str]) -> Option<(RunLease, Won)> {
+        let models = models.iter().map(|name| model(name)).collect();
+        let request = QueuedClaim { node: self.node.clone(), models, at: self.now() };
+        let (key, won) = self.store.claim_queued(request).await.expect("the store works")?;
+        Some((RunLease::from_claim(key, self.node.clone(), &won), won))
     }
 
     /// A claim that wins.
@@ -117,6 +212,29 @@ impl<H: Harness> Stage<H> {
         Transition { epoch_after: lease.epoch().next(), ..end }
     }
 
+    /// The transition that ends a run which was asked to stop and whose node is lost, by somebody else: the epoch rises.
+    pub fn lost_while_cancelling(&self, lease: &RunLease) -> Transition {
+        let cancelled = Ending::Cancelled { reason: "stop".into() };
+        let event = event::terminal(&cancelled, None, self.now());
+        let change = change(cancelled);
+        let end = outsider(lease.key(), lease.epoch(), Status::Cancelling, change, Some(event), self.now());
+        Transition { epoch_after: lease.epoch().next(), ..end }
+    }
+
+    /// The transition that queues a running run whose node is lost for its next attempt, by somebody else: the epoch
+    /// rises.
+    pub fn requeued(&self, lease: &RunLease) -> Transition {
+        let change = Change::Requeued { attempt: lease.attempt() + 1, retry_count: lease.attempt() };
+        let event = sent("retry", Data::Json(json(r#"{"error_type":"NodeLost"}"#)), self.now());
+        let requeue = outsider(lease.key(), lease.epoch(), Status::Running, change, Some(event), self.now());
+        Transition { epoch_after: lease.epoch().next(), ..requeue }
+    }
+
+    /// Deletes a task.
+    pub async fn delete(&self, key: &Key) -> Delete {
+        self.store.delete(key, self.now()).await.expect("the store works")
+    }
+
     /// A record that must be there.
     pub async fn task(&self, key: &Key) -> Task {
         self.store.task(key).await.expect("the store works").expect("the task is there")
@@ -134,6 +252,12 @@ impl<H: Harness> Stage<H> {
 #[must_use]
 pub fn key(id: &str) -> Key {
     Key::new("app", "Model", id).expect("a valid id")
+}
+
+/// `app/<name>`.
+#[must_use]
+pub fn model(name: &str) -> ModelKey {
+    ModelKey::new("app", name).expect("a valid model")
 }
 
 /// JSON that is valid.
@@ -221,6 +345,8 @@ pub fn current(task: &Task) -> Current {
         started_at: task.started_at,
         last_seq: task.last_seq,
         cancellation_reason: task.cancellation_reason.clone(),
+        retry_count: task.retry_count,
+        max_retries: task.max_retries,
     }
 }
 

@@ -1,12 +1,12 @@
 //! The guards, held against the store: every row, every question, the same answer as the pure functions give.
 //!
-//! Decides: which combinations there are. Rows come about through the store's own verbs, so `queued`, which no verb
-//! reaches, stands only among the statuses that a writer may believe in.
+//! Decides: which combinations there are. Rows come about through the store's own verbs.
 
 use futures_util::{StreamExt, stream};
 use soloist::{
     Ending, Epoch, Event, Failure, Key, NodeId, Policy, Seq, Status,
     event::terminal,
+    state::Place,
     store::{Applied, Change, Claim, ClaimRequest, Current, Transition, Writer, guard},
 };
 
@@ -15,18 +15,8 @@ use crate::{
     stage::{Stage, change, completed, current, finish, json, key, outsider, sent},
 };
 
-/// What a row can look like. All but the first have a run behind them, so that there are older epochs and events of
-/// theirs in the log.
-const ROWS: [Status; 6] = [
-    Status::Pending,
-    Status::Running,
-    Status::Cancelling,
-    Status::Completed,
-    Status::Failed,
-    Status::Cancelled,
-];
-
-/// Brings a new task into a status: one run of three events and, but for a pending one, a second of two or three.
+/// Brings a new task into a status: but for a pending one, a run of three events and a second of two or three, so that
+/// there are older epochs and events of theirs in the log.
 async fn row<H: Harness>(stage: &Stage<H>, id: &str, status: Status) -> Key {
     let key = stage.pending(id).await;
     if status == Status::Pending {
@@ -38,7 +28,8 @@ async fn row<H: Harness>(stage: &Stage<H>, id: &str, status: Status) -> Key {
     let lease = stage.won(&key).await;
     stage.append(&lease, 3, 2).await;
     match status {
-        Status::Pending | Status::Queued => unreachable!("no row of the table"),
+        Status::Pending => unreachable!("it was never started"),
+        Status::Queued => drop(stage.apply(stage.requeued(&lease)).await),
         Status::Running => {}
         Status::Cancelling => drop(stage.cancel(&lease, "stop").await),
         Status::Completed => drop(stage.finish(&lease, 5, completed("2")).await),
@@ -56,44 +47,64 @@ async fn row<H: Harness>(stage: &Stage<H>, id: &str, status: Status) -> Key {
     key
 }
 
-/// Every (row or none, policy, claimer alive, never joined or dead).
+/// Every (row or none, policy, place, claimer alive, never joined or dead).
 pub async fn every_claim_is_answered_as_the_guard_says<H: Harness>() {
     let stage = Stage::<H>::new().await;
-    let mut keys = vec![key("none")];
+    let mut questions = Vec::new();
     for policy in [Policy::Restart, Policy::Once] {
-        for status in ROWS {
-            keys.push(row(&stage, &format!("{status}-{policy:?}"), status).await);
+        for place in [Place::Here, Place::Queue] {
+            questions.push((key("none"), policy, place));
+            for status in Status::ALL {
+                let id = format!("{status}-{policy:?}-{place:?}");
+                questions.push((row(&stage, &id, status).await, policy, place));
+            }
         }
     }
     let dead = stage.node.clone();
-    stage.harness.bury(&stage.store, &dead).await;
-    let living = NodeId::random();
-    stage.store.join(&living, stage.now()).await.expect("joined");
+    stage.bury(&dead).await;
+    let living = stage.join().await;
     // The living one last: its claims may win.
     for (claimer, alive) in [(NodeId::random(), false), (dead, false), (living, true)] {
-        for key in &keys {
-            for policy in [Policy::Restart, Policy::Once] {
-                let seen = stage.store.task(key).await.expect("the store works").as_ref().map(current);
-                let expected = guard::lost_claim(seen.clone(), policy, alive);
-                let request =
-                    ClaimRequest { key: key.clone(), node: claimer.clone(), policy, at: stage.now() };
-                let answer = stage.store.claim(request).await.expect("the store works");
-                compare_claim(seen, expected, answer, &format!("{key} {policy:?} alive: {alive}"));
-            }
+        for (key, policy, place) in &questions {
+            let case = format!("{key} {policy:?} {place:?} alive: {alive}");
+            let seen = stage.store.task(key).await.expect("the store works").as_ref().map(current);
+            let expected = guard::lost_claim(seen.clone(), *policy, alive);
+            let (node, policy, place) = (claimer.clone(), *policy, *place);
+            let answer = stage.ask(ClaimRequest { node, policy, place, ..stage.request(key) }).await;
+            let after = stage.store.task(key).await.expect("the store works").as_ref().map(current);
+            compare_claim(&seen, expected, place, answer, &after, &case);
         }
     }
 }
 
-fn compare_claim(seen: Option<Current>, expected: Option<Claim>, answer: Claim, case: &str) {
+fn compare_claim(
+    seen: &Option<Current>,
+    expected: Option<Claim>,
+    place: Place,
+    answer: Claim,
+    after: &Option<Current>,
+    case: &str,
+) {
+    let Some(expected) = expected else {
+        let row = seen.as_ref().expect("a row that was won");
+        return match (place, answer) {
+            (Place::Here, Claim::Won(won)) => {
+                assert_eq!((won.run, won.epoch, won.attempt), (row.run + 1, row.epoch.next(), 1), "{case}");
+                assert_eq!(won.last_seq, row.last_seq, "{case}");
+            }
+            (Place::Queue, Claim::Queued(queued)) => {
+                assert_eq!((queued.run, queued.epoch, queued.attempt), (row.run + 1, row.epoch, 1), "{case}");
+                assert_eq!((queued.status, queued.last_seq), (Status::Queued, row.last_seq), "{case}");
+                assert_eq!(Some(queued), *after, "{case}");
+            }
+            (place, answer) => panic!("{case}: {answer:?} where it wins {place:?}"),
+        };
+    };
+    assert_eq!(seen, after, "{case}");
     match (expected, answer) {
-        (None, Claim::Won(won)) => {
-            let row = seen.expect("a row that was won");
-            assert_eq!((won.run, won.epoch, won.attempt), (row.run + 1, row.epoch.next(), 1), "{case}");
-            assert_eq!(won.last_seq, row.last_seq, "{case}");
-        }
-        (Some(Claim::Active(expected)), Claim::Active(row)) => assert_eq!(row, expected, "{case}"),
-        (Some(Claim::Finished(expected)), Claim::Finished(row)) => assert_eq!(row, expected, "{case}"),
-        (Some(Claim::Missing), Claim::Missing) | (Some(Claim::NodeDead), Claim::NodeDead) => {}
+        (Claim::Active(expected), Claim::Active(row)) => assert_eq!(row, expected, "{case}"),
+        (Claim::Finished(expected), Claim::Finished(row)) => assert_eq!(row, expected, "{case}"),
+        (Claim::Missing, Claim::Missing) | (Claim::NodeDead, Claim::NodeDead) => {}
         (expected, answer) => panic!("{case}: {answer:?} where the guard says {expected:?}"),
     }
 }
@@ -111,7 +122,7 @@ pub async fn every_transition_of_a_dead_nodes_run_is_answered_as_the_guard_says<
 async fn transitions<H: Harness>(bury: bool) {
     let stage = Stage::<H>::new().await;
     let (mut refused, mut admitted) = (Vec::new(), Vec::new());
-    for status in ROWS {
+    for status in Status::ALL {
         let probe = row(&stage, status.as_str(), status).await;
         let seen = current(&stage.task(&probe).await);
         let (yes, no): (Vec<_>, Vec<_>) = questions(&stage, &seen)
@@ -129,7 +140,7 @@ async fn transitions<H: Harness>(bury: bool) {
     let missing = current(&stage.task(&key("running")).await);
     refused.extend(questions(&stage, &missing).into_iter().map(|t| (key("none"), t)));
     if bury {
-        stage.harness.bury(&stage.store, &stage.node).await;
+        stage.bury(&stage.node).await;
     }
     for cases in [refused, admitted] {
         assert!(cases.len() > 100, "{} cases", cases.len());
@@ -180,12 +191,17 @@ fn appended(t: &Transition, row: &Current) -> Vec<Event> {
 fn set(t: &Transition, row: Current, last_seq: Seq) -> Current {
     let status = t.change.to().unwrap_or(row.status);
     let cancellation_reason = match &t.change {
-        Change::Append => row.cancellation_reason,
+        Change::Append | Change::Requeued { .. } => row.cancellation_reason,
         Change::Cancelling { reason } | Change::Cancelled { reason } => Some(reason.clone()),
         Change::Completed { .. } | Change::Failed { .. } => None,
     };
-    let node = row.node.filter(|_| !status.is_finished());
-    Current { status, epoch: t.epoch_after, last_seq, node, cancellation_reason, ..row }
+    let (attempt, retry_count) = match t.change {
+        Change::Requeued { attempt, retry_count } => (attempt, retry_count),
+        _ => (row.attempt, row.retry_count),
+    };
+    let node = row.node.filter(|_| status.is_held());
+    let epoch = t.epoch_after;
+    Current { status, attempt, epoch, last_seq, node, cancellation_reason, retry_count, ..row }
 }
 
 /// All that anybody might ask of a row like this one.
@@ -193,6 +209,7 @@ fn questions<H: Harness>(stage: &Stage<H>, row: &Current) -> Vec<Transition> {
     let changes = [
         Change::Append,
         Change::Cancelling { reason: "asked".into() },
+        Change::Requeued { attempt: row.attempt + 1, retry_count: row.retry_count + 1 },
         change(completed("3")),
         Change::Failed { failure: Failure::new("Other", "broken").with_traceback("there") },
         Change::Cancelled { reason: "dropped".into() },

@@ -110,6 +110,8 @@ codes! {
     INVALID_EVENT_TYPE = 400 "invalid_event_type";
     /// A time that is no RFC 3339.
     INVALID_TIME = 400 "invalid_time";
+    /// An `Idempotency-Key` that is none, or more than one.
+    INVALID_IDEMPOTENCY_KEY = 400 "invalid_idempotency_key";
     /// Any other value that is not allowed.
     INVALID = 400 "invalid";
     /// A web page of another site may not do this.
@@ -148,14 +150,14 @@ codes! {
     FOREIGN_HOST = 421 "foreign_host";
     /// The model cannot read this input; nothing was created.
     INVALID_INPUT = 422 "invalid_input";
+    /// The `Idempotency-Key` was used before, for another request.
+    IDEMPOTENCY_KEY_REUSED = 422 "idempotency_key_reused";
     /// Understood, and not there in this version.
     NOT_SUPPORTED = 422 "not_supported";
     /// An invariant was found broken.
     INTERNAL = 500 "internal";
     /// What the store holds breaks an invariant.
     STORE_CORRUPT = 500 "store_corrupt";
-    /// The model runs as many tasks as it may; try again.
-    FULL = 503 "full";
     /// The process shuts down; try again.
     SHUTTING_DOWN = 503 "shutting_down";
     /// The store cannot be asked; try again.

@@ -4,10 +4,16 @@
 //! nothing), the store, the coordinator (which ends what a dead process left), and only then an answer to anybody.
 //! Down: no new starts, the grace for what runs, then the viewers and the requests under way.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use serde::Serialize;
-use soloist::{Coordinator, MemoryStore, ModelKey, ModelOptions, Store, limits};
+use soloist::{Coordinator, MemoryStore, ModelKey, ModelOptions, Store, lease::OnLeaseLost, limits};
 use soloist_server::{Autostart, Exposure, Listener, ServerOptions};
 use soloist_sqlite::SqliteStore;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -50,12 +56,13 @@ async fn run(config: &Config, demo: bool, out: &Out) -> Result<Exit, Stop> {
     };
     let stop_serving = options.stop.clone();
     let serving = tokio::spawn(soloist_server::serve(listener, coordinator.clone(), options));
-    stop.asked(&coordinator, config).await;
+    let told_twice = stop.asked(&coordinator, config).await;
     coordinator.shutdown(config.shutdown_grace).await;
     stop_serving.cancel();
     let served = serving.await.map_err(io::Error::other).and_then(|served| served);
     tracing::info!("stopped");
-    served.map(|()| Exit::Completed).map_err(|e| Stop::new(Exit::Failed, format!("the listener broke: {e}")))
+    let exit = if told_twice.load(Ordering::Acquire) { Exit::Failed } else { Exit::Completed };
+    served.map(|()| exit).map_err(|e| Stop::new(Exit::Failed, format!("the listener broke: {e}")))
 }
 
 async fn coordinator(config: &Config, demo: bool) -> Result<Coordinator, Stop> {
@@ -65,7 +72,10 @@ async fn coordinator(config: &Config, demo: bool) -> Result<Coordinator, Stop> {
             SqliteStore::open(path).map_err(|e| Stop::new(Exit::Unreachable, format!("store: {e}")))?,
         ),
     };
-    let mut builder = Coordinator::builder(store).linger(config.linger);
+    let mut builder = Coordinator::builder(store)
+        .linger(config.linger)
+        .lease(config.lease)
+        .on_lease_lost(OnLeaseLost::Abort);
     if demo {
         // A Listen is never beyond this machine, so no stranger gets at these.
         builder = soloist_runners::demo::register(builder);
@@ -135,8 +145,11 @@ impl Stopping {
 
     /// Ready at the first signal. A second one ends the process at once, whatever runs; only the commands that run are
     /// ended with it.
-    async fn asked(mut self, coordinator: &Coordinator, config: &Config) {
+    /// Says whether there was one.
+    async fn asked(mut self, coordinator: &Coordinator, config: &Config) -> Arc<AtomicBool> {
         let giving_up = coordinator.clone();
+        let told_twice = Arc::new(AtomicBool::new(false));
+        let twice = told_twice.clone();
         self.next().await;
         tracing::info!(
             running = coordinator.stats().running,
@@ -145,10 +158,12 @@ impl Stopping {
         );
         tokio::spawn(async move {
             self.next().await;
+            twice.store(true, Ordering::Release);
             let given_up = giving_up.shutdown(std::time::Duration::ZERO);
             let _ = tokio::time::timeout(limits::DROP_WAIT, given_up).await;
             std::process::exit(Exit::Failed as i32);
         });
+        told_twice
     }
 
     async fn next(&mut self) {

@@ -39,6 +39,7 @@ const FOREIGN_PREFIX: &str = "SOLOIST_TASK_";
 pub(crate) struct Config {
     pub(crate) listen: Listen,
     pub(crate) store: StoreUrl,
+    pub(crate) lease: Duration,
     pub(crate) linger: Duration,
     pub(crate) shutdown_grace: Duration,
     pub(crate) autostart: bool,
@@ -54,6 +55,7 @@ impl Default for Config {
         Self {
             listen: Listen::Tcp(([127, 0, 0, 1], 8888).into()),
             store: StoreUrl::Sqlite("soloist.db".into()),
+            lease: limits::LEASE,
             linger: limits::LINGER,
             shutdown_grace: limits::SHUTDOWN_GRACE,
             autostart: true,

@@ -49,7 +49,7 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
         key: "store",
         kind: Kind::Text,
         about: "Where everything is on record: a SQLite file (a relative path begins where the server was started; \
-                one server at a time), or memory, which is gone when the server stops.",
+                any number of servers of one host may share it), or memory, which is gone when the server stops.",
         allowed: "sqlite://PATH or memory:",
         set: |config, value| StoreUrl::parse(value.text()?).map(|given| config.store = given),
         default: |config| Some(quoted(&config.store.to_string())),
@@ -65,6 +65,22 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
             _ => Err(Wrong::default()),
         },
         default: |_| Some(quoted("full")),
+    },
+    Setting {
+        key: "lease_seconds",
+        kind: Kind::Number,
+        about: "How long this process lives on record without renewing its lease. Longer than that the store cannot be \
+                away without costing what runs; other processes take over from one that hangs after it.",
+        allowed: "a whole number of seconds from 1 to 3600",
+        set: |config, value| {
+            let given = seconds(value, limits::LEASE_MAX_SECONDS)?;
+            if given.as_secs() < limits::LEASE_MIN_SECONDS {
+                return Err(Wrong::default());
+            }
+            config.lease = given;
+            Ok(())
+        },
+        default: |config| Some(config.lease.as_secs().to_string()),
     },
     Setting {
         key: "linger_seconds",
@@ -235,7 +251,7 @@ pub(crate) const MODEL: &[Setting<Model>] = &[
     Setting {
         key: "max_concurrent",
         kind: Kind::Number,
-        about: "Most runs of this model at a time; a start beyond them is refused.",
+        about: "Most runs of this model at a time; a start beyond them waits in the queue.",
         allowed: "a whole number from 1 to 100000",
         set: |model, value| {
             let number = value.number(1..=limits::CONCURRENT_MAX as u64)?;
@@ -261,7 +277,6 @@ pub(crate) const MODEL: &[Setting<Model>] = &[
 pub(crate) const SERVER_NOT_YET: &[NotYet] = &[
     NotYet { key: "allow_anonymous", what: "listening beyond this machine is" },
     NotYet { key: "auth", what: "authentication is" },
-    NotYet { key: "lease_seconds", what: "sharing a store between servers is" },
     NotYet { key: "retention_days", what: "retention is" },
     NotYet { key: "tombstone_days", what: "retention is" },
 ];

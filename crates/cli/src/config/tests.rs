@@ -106,7 +106,6 @@ fn what_is_not_there_yet_is_refused_by_name() {
     for file in [
         "durability = \"relaxed\"",
         "store = \"postgres://u:p@h/d\"",
-        "lease_seconds = 10",
         "allow_anonymous = true",
         "[auth]\ntokens = []",
         "retention_days = 30",

@@ -29,10 +29,10 @@ fn a_configuration_that_is_wrong_starts_nothing_and_says_what_to_write() {
             "linger_seconds = \"long\" is refused: allowed is a whole number of seconds",
         ),
         (
-            "lease_seconds = 5",
+            "lease_seconds = 0",
             &[],
             &[],
-            "lease_seconds: sharing a store between servers is not supported yet",
+            "lease_seconds = 0 is refused: allowed is a whole number of seconds from 1 to 3600",
         ),
         ("[auth]\n", &[], &[], "auth: authentication is not supported yet"),
         (

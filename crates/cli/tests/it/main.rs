@@ -7,3 +7,4 @@ mod configuration;
 mod program;
 mod restart;
 mod serve;
+mod several;

@@ -7,17 +7,6 @@ use rustix::process::Signal;
 use super::program::{DEADLINE, Done, Running, Server, soloist};
 
 #[test]
-fn a_second_server_on_one_file_is_told_so() {
-    let server = Server::new();
-    let second =
-        Done::of(soloist(server.dir.path()).args(["serve", "--listen", "127.0.0.1:0"]).output().unwrap())
-            .exits(5);
-    assert!(second.err.contains("soloist.db is in use by another soloist process"), "{second:?}");
-    assert_eq!(second.out, "");
-    server.run(&["list"]).exits(0);
-}
-
-#[test]
 fn a_taken_port_is_told_and_the_store_is_not_touched() {
     let server = Server::new();
     let dir = tempfile::tempdir().unwrap();

@@ -6,10 +6,10 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use soloist::{Coordinator, Start, StartOptions};
+use soloist::{Coordinator, Start, StartOptions, idempotency::Call};
 use soloist_wire::StartBody;
 
-use crate::{body::BodyOf, convert, problem::Problem, query::KeyPath};
+use crate::{body::BodyOf, convert, idempotency, problem::Problem, query::KeyPath};
 
 /// `POST /tasks/{app}/{model}/{id}/start`
 pub(crate) async fn start(
@@ -18,20 +18,21 @@ pub(crate) async fn start(
     headers: HeaderMap,
     BodyOf(body): BodyOf<StartBody>,
 ) -> Result<Response, Problem> {
-    refuse_idempotency_key(&headers)?;
-    let options = StartOptions { policy: convert::policy(body.policy.unwrap_or_default()) };
-    let start = coordinator.start(&key, options).await?;
+    let policy = convert::policy(body.policy.unwrap_or_default());
+    let idempotency = idempotency::key(&headers)?;
+    let start = coordinator.start(&key, StartOptions { policy, idempotency, call: Call::Start }).await?;
     let status = match start {
         Start::Started { .. } => StatusCode::ACCEPTED,
-        Start::AlreadyActive { .. } | Start::AlreadyFinished { .. } => StatusCode::OK,
+        Start::AlreadyActive { .. } | Start::AlreadyFinished { .. } | Start::Replayed { .. } => {
+            StatusCode::OK
+        }
     };
-    Ok((status, Json(convert::start(start))).into_response())
-}
-
-/// A promise that is not kept yet is refused, not passed over.
-pub(super) fn refuse_idempotency_key(headers: &HeaderMap) -> Result<(), Problem> {
-    if headers.contains_key("idempotency-key") {
-        return Err(Problem::not_supported("Idempotency-Key"));
-    }
-    Ok(())
+    let replayed = matches!(start, Start::Replayed { .. });
+    let status_of_task = match &start {
+        // Where it waits for a node it is not running yet. It has won, whether or not that can be read now.
+        Start::Started { .. } => coordinator.task(&key).await.ok().map(|task| task.status),
+        _ => None,
+    };
+    let answer = (status, Json(convert::start(start, status_of_task))).into_response();
+    Ok(if replayed { idempotency::replayed(answer) } else { answer })
 }

@@ -8,14 +8,16 @@ use axum::{
 };
 use serde::Deserialize;
 use soloist::{
-    Coordinator, Create, Delete, Key, NewId, NewTask, Policy, StartOptions, Status, Task, TaskFilter, limits,
+    Coordinator, Create, Delete, IdempotencyKey, Key, NewId, NewTask, Policy, StartOptions, Status, Task,
+    TaskFilter,
+    idempotency::{Call, Idempotency},
+    limits,
 };
 use soloist_wire::{CreateBody, problem};
 
-use super::start::refuse_idempotency_key;
 use crate::{
     body::{self, BodyOf},
-    convert,
+    convert, idempotency,
     problem::Problem,
     query::{self, KeyPath, ModelPath, QueryOf},
 };
@@ -28,14 +30,11 @@ pub(crate) async fn create(
     headers: HeaderMap,
     BodyOf(body): BodyOf<CreateBody>,
 ) -> Result<Response, Problem> {
-    refuse_idempotency_key(&headers)?;
+    let key = idempotency::key(&headers)?;
     // Under whatever path this router is nested, the new task stands right below the path that was called.
     let location = |key: &Key| format!("{}/{}", uri.path(), key.id());
-    match coordinator.create(new_task(NewId::Assigned(model), &body)?).await? {
-        Create::Created(task) | Create::Exists(task) | Create::Differs(task) => {
-            created(&coordinator, StatusCode::CREATED, task, &body, location).await
-        }
-    }
+    let made = coordinator.create(new_task(NewId::Assigned(model), &body, key.as_ref())?).await?;
+    created(&coordinator, made, &body, key, location).await
 }
 
 /// `PUT /tasks/{app}/{model}/{id}`
@@ -46,19 +45,13 @@ pub(crate) async fn put(
     headers: HeaderMap,
     BodyOf(body): BodyOf<CreateBody>,
 ) -> Result<Response, Problem> {
-    refuse_idempotency_key(&headers)?;
+    let idempotency = idempotency::key(&headers)?;
     let location = |_: &Key| uri.path().to_owned();
-    match coordinator.create(new_task(NewId::Named(key), &body)?).await? {
-        Create::Created(task) => created(&coordinator, StatusCode::CREATED, task, &body, location).await,
-        Create::Exists(task) => created(&coordinator, StatusCode::OK, task, &body, location).await,
-        Create::Differs(task) => Err(Problem::new(
-            problem::INPUT_DIFFERS,
-            format!("the task {} is there with another input; choose another id", task.key),
-        )),
-    }
+    let made = coordinator.create(new_task(NewId::Named(key), &body, idempotency.as_ref())?).await?;
+    created(&coordinator, made, &body, idempotency, location).await
 }
 
-fn new_task(id: NewId, body: &CreateBody) -> Result<NewTask, Problem> {
+fn new_task(id: NewId, body: &CreateBody, key: Option<&IdempotencyKey>) -> Result<NewTask, Problem> {
     if body.max_retries.is_some_and(|n| n > 0) {
         return Err(Problem::not_supported("max_retries above 0"));
     }
@@ -72,30 +65,64 @@ fn new_task(id: NewId, body: &CreateBody) -> Result<NewTask, Problem> {
         Some(input) => body::json(input)?,
         None => soloist::Json::parse("{}")?,
     };
-    Ok(NewTask { id, input, owner: None })
+    let mut task = NewTask { id, input, owner: None, max_retries: 0, idempotency: None };
+    let then = if body.start == Some(true) { "start" } else { "" };
+    task.idempotency = key.map(|key| Idempotency::create(key, &task, then));
+    Ok(task)
 }
 
 /// The answer to a create, after the start that it asked for. A task that was there and is finished stays so: whoever
 /// repeats a `PUT` wants nothing to happen twice.
 async fn created(
     coordinator: &Coordinator,
-    status: StatusCode,
-    mut task: Task,
+    made: Create,
     body: &CreateBody,
+    key: Option<IdempotencyKey>,
     location: impl Fn(&Key) -> String,
 ) -> Result<Response, Problem> {
+    let (status, replayed, mut task) = match made {
+        Create::Created(task) => (StatusCode::CREATED, false, task),
+        Create::Exists(task) => (StatusCode::OK, false, task),
+        Create::Replayed(task) => (StatusCode::OK, true, task),
+        Create::Differs(task) => {
+            return Err(Problem::new(
+                problem::INPUT_DIFFERS,
+                format!("the task {} is there with another input; choose another id", task.key),
+            ));
+        }
+        Create::ReplayedDeleted(key) => {
+            return Err(Problem::new(
+                problem::UNKNOWN_TASK,
+                format!(
+                    "this request was carried out before, and its task {key} has been deleted; use a fresh key"
+                ),
+            ));
+        }
+        Create::KeyReused => {
+            return Err(Problem::new(
+                problem::IDEMPOTENCY_KEY_REUSED,
+                "this Idempotency-Key was used before for another request; use a fresh one for a new request",
+            ));
+        }
+    };
     let location = location(&task.key);
     if body.start == Some(true) {
-        task = started(coordinator, task)
+        task = started(coordinator, task, key)
             .await
             .map_err(|problem| Problem { location: Some(location.clone()), ..problem })?;
     }
     let location = HeaderValue::try_from(location).expect("a path is a header value");
-    Ok((status, [(header::LOCATION, location)], Json(convert::task(task))).into_response())
+    let answer = (status, [(header::LOCATION, location)], Json(convert::task(task))).into_response();
+    Ok(if replayed { idempotency::replayed(answer) } else { answer })
 }
 
-async fn started(coordinator: &Coordinator, task: Task) -> Result<Task, Problem> {
-    let options = StartOptions { policy: Policy::Once };
+/// Starts what was created by the same request. Sent again under its key, it completes what is missing and no more.
+async fn started(
+    coordinator: &Coordinator,
+    task: Task,
+    key: Option<IdempotencyKey>,
+) -> Result<Task, Problem> {
+    let options = StartOptions { policy: Policy::Once, idempotency: key, call: Call::CreateAndStart };
     let start = async {
         coordinator.start(&task.key, options).await?;
         coordinator.task(&task.key).await

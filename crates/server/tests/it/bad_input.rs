@@ -92,9 +92,6 @@ async fn bad_input_is_a_problem_with_a_stable_code_and_nothing_is_created() {
         ("POST", "/tasks/demo/Steps", AS_JSON, r#"{"max_retries":1}"#, 422, "not_supported"),
         ("POST", "/tasks/demo/Steps", AS_JSON, r#"{"timeout_seconds":60}"#, 422, "not_supported"),
         ("PUT", "/tasks/demo/Steps/1", AS_JSON, r#"{"run_at":"2030-01-01T00:00:00Z"}"#, 422, "not_supported"),
-        ("POST", "/tasks/demo/Steps", &[JSON, ("idempotency-key", "k")], "{}", 422, "not_supported"),
-        ("PUT", "/tasks/demo/Steps/1", &[JSON, ("idempotency-key", "k")], "{}", 422, "not_supported"),
-        ("POST", "/tasks/demo/Steps/1/start", &[("idempotency-key", "k")], "", 422, "not_supported"),
         ("POST", "/stream/demo/Steps/1", AS_JSON, "{}", 422, "not_supported"),
         ("POST", "/stream/demo/Steps", AS_JSON, "{}", 422, "not_supported"),
         // Positions and parameters.

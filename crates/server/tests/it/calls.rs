@@ -190,20 +190,74 @@ async fn the_log_is_read_page_by_page_as_it_was_sent() {
 }
 
 #[tokio::test]
-async fn a_start_beyond_the_slots_is_refused_for_now_and_says_what_became_of_the_task() {
+async fn a_start_beyond_the_slots_waits_in_the_queue_until_one_is_free() {
     let server = Server::start().await;
     let first = server.started("One", "a", "{}").await;
-    let full = server.call("PUT", "/tasks/demo/One/b", &[JSON], r#"{"start":true}"#).await;
-    assert_eq!((full.status, &*full.code()), (503, "full"));
-    assert_eq!(full.header("location"), Some("/tasks/demo/One/b"));
-    assert!(full.header("retry-after").is_some_and(|s| s.parse::<u64>().unwrap() > 0));
-    assert_eq!(server.get("/tasks/demo/One/b").await.json()["status"], "pending");
-    let full = server.post("/tasks/demo/One/b/start", "").await;
-    assert_eq!((full.status, &*full.code()), (503, "full"));
+    let queued = server.call("PUT", "/tasks/demo/One/b", &[JSON], r#"{"start":true}"#).await;
+    assert_eq!(
+        (queued.status, &queued.json()["status"], &queued.json()["run"]),
+        (201, &json!("queued"), &json!(1))
+    );
+    let again = server.post("/tasks/demo/One/b/start", "").await;
+    assert_eq!((again.status, again.json()), (200, json!({"started": false, "run": 1, "status": "queued"})));
+    server.call("PUT", "/tasks/demo/One/c", &[JSON], "{}").await;
+    let third = server.post("/tasks/demo/One/c/start", "").await;
+    assert_eq!((third.status, third.json()), (202, json!({"started": true, "run": 1, "status": "queued"})));
 
     server.post(&format!("/cancel/{first}"), "").await;
-    let freed = async { while server.post("/tasks/demo/One/b/start", "").await.status != 202 {} };
-    tokio::time::timeout(DEADLINE, freed).await.expect("a slot in time");
+    let running = async { while server.get("/tasks/demo/One/b").await.json()["status"] != "running" {} };
+    tokio::time::timeout(DEADLINE, running).await.expect("the first in the queue gets the slot");
+    assert_eq!(server.get("/tasks/demo/One/c").await.json()["status"], "queued");
+    let cancelled = server.post("/cancel/demo/One/c", "").await;
+    assert_eq!((cancelled.status, &cancelled.json()["status"]), (200, &json!("cancelled")));
+}
+
+#[tokio::test]
+async fn a_request_sent_again_under_its_idempotency_key_gets_its_first_answer() {
+    let server = Server::start().await;
+    let key = ("idempotency-key", "5f2c");
+    let replayed = |answer: &crate::client::Answer| answer.header("idempotent-replayed").map(str::to_owned);
+    let create = async |body: &'static str| server.call("POST", "/tasks/demo/Hold", &[JSON, key], body).await;
+    let first = create(r#"{"input":{"a":1},"start":true}"#).await;
+    assert_eq!((first.status, replayed(&first)), (201, None));
+    let location = first.header("location").unwrap().to_owned();
+    let again = create(r#"{ "start": true, "input": {"a": 1} }"#).await;
+    assert_eq!((again.status, replayed(&again).as_deref()), (200, Some("true")));
+    assert_eq!((again.header("location"), &again.json()["run"]), (Some(&*location), &json!(1)));
+    let other = create(r#"{"input":{"a":2},"start":true}"#).await;
+    assert_eq!((other.status, &*other.code()), (422, "idempotency_key_reused"));
+
+    // The same key of another call is another key; a loser's first answer counts as well.
+    let start = async |body: &'static str| {
+        server.call("POST", &format!("{location}/start"), &[JSON, key], body).await
+    };
+    let lost = start("{}").await;
+    assert_eq!((lost.status, replayed(&lost), &lost.json()["started"]), (200, None, &json!(false)));
+    server.post(&format!("{location}/signals/go"), "").await;
+    let ended = async { while server.get(&location).await.json()["status"] != "completed" {} };
+    tokio::time::timeout(DEADLINE, ended).await.expect("it ends");
+    let again = start("").await;
+    assert_eq!((again.status, replayed(&again).as_deref()), (200, Some("true")));
+    assert_eq!(again.json(), json!({"started": false, "run": 1, "status": "completed"}));
+    let other = start(r#"{"policy":"once"}"#).await;
+    assert_eq!((other.status, &*other.code()), (422, "idempotency_key_reused"));
+    let fresh = [JSON, ("idempotency-key", "77")];
+    let won = server.call("POST", &format!("{location}/start"), &fresh, "{}").await;
+    assert_eq!((won.status, &won.json()["run"]), (202, &json!(2)));
+    let again = server.call("POST", &format!("{location}/start"), &fresh, "{}").await;
+    assert_eq!(
+        (again.status, again.json()["started"].clone(), again.json()["run"].clone()),
+        (200, json!(true), json!(2))
+    );
+
+    server.post(&format!("/cancel{}", location.strip_prefix("/tasks").unwrap()), "").await;
+    assert_eq!(server.call("DELETE", &location, &[], "").await.status, 204);
+    let gone = create(r#"{"input":{"a":1},"start":true}"#).await;
+    assert_eq!((gone.status, &*gone.code()), (404, "unknown_task"));
+    for bad in ["", "ü"] {
+        let refused = server.call("POST", "/tasks/demo/Hold", &[JSON, ("idempotency-key", bad)], "{}").await;
+        assert_eq!((refused.status, &*refused.code()), (400, "invalid_idempotency_key"), "{bad:?}");
+    }
 }
 
 #[tokio::test]

@@ -7,12 +7,16 @@ use std::sync::{
 
 use async_trait::async_trait;
 use soloist::{
-    Create, Delete, Event, Json, Key, MemoryStore, NewTask, NodeId, Run, Store, StoreError, Task, TaskFilter,
-    TaskPage, Timestamp,
-    store::{Applied, Claim, ClaimRequest, EventRange, Orphan, Signal, Signalled, StoreResult, Transition},
+    Create, Delete, Event, Json, Key, MemoryStore, ModelKey, NewTask, NodeId, Run, Status, Store, StoreError,
+    Task, TaskFilter, TaskPage, Timestamp,
+    store::{
+        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, QueuedClaim,
+        Renewal, Signal, Signalled, StoreResult, Transition, Won,
+    },
 };
 use soloist_server::ServerOptions;
 use soloist_wire::sse::Frame;
+use tokio::sync::watch;
 
 use crate::{
     client::SSE,
@@ -23,22 +27,50 @@ use crate::{
 #[derive(Default)]
 struct Line {
     store: MemoryStore,
-    cut: AtomicBool,
+    cut: Arc<AtomicBool>,
+}
+
+/// The heartbeat of a node, over the same line.
+struct Beat {
+    heartbeat: Box<dyn Heartbeat>,
+    cut: Arc<AtomicBool>,
+}
+
+fn whole(cut: &AtomicBool) -> StoreResult<()> {
+    if cut.load(SeqCst) {
+        return Err(StoreError::Unavailable("cannot reach db.internal:5432".into()));
+    }
+    Ok(())
+}
+
+impl Heartbeat for Beat {
+    fn renew(&mut self) -> StoreResult<Renewal> {
+        whole(&self.cut)?;
+        self.heartbeat.renew()
+    }
+    fn leave(&mut self) -> StoreResult<()> {
+        whole(&self.cut)?;
+        self.heartbeat.leave()
+    }
 }
 
 impl Line {
     fn store(&self) -> StoreResult<&MemoryStore> {
-        if self.cut.load(SeqCst) {
-            return Err(StoreError::Unavailable("cannot reach db.internal:5432".into()));
-        }
-        Ok(&self.store)
+        whole(&self.cut).map(|()| &self.store)
     }
 }
 
 #[async_trait]
 impl Store for Line {
-    async fn join(&self, node: &NodeId, at: Timestamp) -> StoreResult<()> {
-        self.store()?.join(node, at).await
+    async fn join(&self, node: NewNode) -> StoreResult<Box<dyn Heartbeat>> {
+        let heartbeat = self.store()?.join(node).await?;
+        Ok(Box::new(Beat { heartbeat, cut: self.cut.clone() }))
+    }
+    async fn bury(&self, evidence: Evidence) -> StoreResult<Vec<NodeId>> {
+        self.store()?.bury(evidence).await
+    }
+    async fn serves(&self, model: &ModelKey) -> StoreResult<bool> {
+        self.store()?.serves(model).await
     }
     async fn create(&self, task: NewTask, at: Timestamp) -> StoreResult<Create> {
         self.store()?.create(task, at).await
@@ -46,11 +78,29 @@ impl Store for Line {
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim> {
         self.store()?.claim(request).await
     }
+    async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
+        self.store()?.claim_queued(request).await
+    }
     async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
         self.store()?.apply(transition).await
     }
-    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Orphan>> {
+    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Held>> {
         self.store()?.orphans(limit).await
+    }
+    async fn held(&self, node: &NodeId, status: Status) -> StoreResult<Vec<Held>> {
+        self.store()?.held(node, status).await
+    }
+    async fn rows(&self, keys: Vec<Key>) -> StoreResult<Vec<Option<Current>>> {
+        self.store()?.rows(keys).await
+    }
+    async fn inbox(&self, node: &NodeId) -> StoreResult<u64> {
+        self.store()?.inbox(node).await
+    }
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.store.changes()
+    }
+    async fn tidy(&self, at: Timestamp) -> StoreResult<bool> {
+        self.store()?.tidy(at).await
     }
     async fn task(&self, key: &Key) -> StoreResult<Option<Task>> {
         self.store()?.task(key).await
@@ -61,8 +111,8 @@ impl Store for Line {
     async fn events(&self, key: &Key, range: EventRange) -> StoreResult<Vec<Event>> {
         self.store()?.events(key, range).await
     }
-    async fn delete(&self, key: &Key) -> StoreResult<Delete> {
-        self.store()?.delete(key).await
+    async fn delete(&self, key: &Key, at: Timestamp) -> StoreResult<Delete> {
+        self.store()?.delete(key, at).await
     }
     async fn signal(&self, key: &Key, name: &str, data: Json, at: Timestamp) -> StoreResult<Signalled> {
         self.store()?.signal(key, name, data, at).await

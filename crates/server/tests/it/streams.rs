@@ -237,10 +237,15 @@ async fn a_viewer_that_left_is_forgotten_and_the_run_goes_on() {
 #[tokio::test]
 async fn a_refusal_that_passes_asks_an_event_source_to_come_back_and_others_with_503() {
     let server = Server::start().await;
-    server.started("One", "a", "{}").await;
+    let held = server.started("One", "a", "{}").await;
     server.call("PUT", "/tasks/demo/One/b", &[], "").await;
+    let draining = tokio::spawn({
+        let coordinator = server.coordinator.clone();
+        async move { coordinator.shutdown(DEADLINE).await }
+    });
+    server.coordinator.draining().cancelled().await;
     let refused = server.get("/stream/demo/One/b").await;
-    assert_eq!((refused.status, &*refused.code()), (503, "full"));
+    assert_eq!((refused.status, &*refused.code()), (503, "shutting_down"));
     assert!(refused.header("retry-after").is_some());
     let mut viewer = server.watch("/stream/demo/One/b").await;
     assert_eq!((viewer.status, viewer.headers["content-type"].to_str().unwrap()), (200, "text/event-stream"));
@@ -249,6 +254,8 @@ async fn a_refusal_that_passes_asks_an_event_source_to_come_back_and_others_with
     assert!(matches!(viewer.frame().await, Some(Frame::Comment(_))));
     assert_eq!(viewer.frame().await, None);
     assert_eq!(server.get("/tasks/demo/One/b").await.json()["status"], "pending");
+    server.post(&format!("/cancel/{held}"), "").await;
+    tokio::time::timeout(DEADLINE, draining).await.expect("drained in time").unwrap();
 }
 
 #[tokio::test]

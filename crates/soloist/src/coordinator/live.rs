@@ -14,11 +14,12 @@ use std::{
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::node::Session;
 use crate::{
     Key, Result,
     lease::RunLease,
-    state::{Policy, Status},
-    task::{Epoch, Run, Start},
+    state::Status,
+    task::{Epoch, Run, Start, StartOptions},
 };
 
 #[derive(Default)]
@@ -30,6 +31,8 @@ pub(super) struct Live {
 struct Tables {
     runs: HashMap<Key, Arc<LiveRun>>,
     gates: HashMap<Key, Gate>,
+    /// Attempts that were stopped here without an ending on record, until somebody has settled them.
+    stopped: HashMap<Key, Epoch>,
 }
 
 /// The starts of one key that wait, while one trip of that key is under way.
@@ -42,7 +45,7 @@ struct Gate {
 
 /// A start that waits for its answer.
 pub(super) struct Waiter {
-    pub(super) policy: Policy,
+    pub(super) options: StartOptions,
     pub(super) answer: oneshot::Sender<Result<Start>>,
 }
 
@@ -59,8 +62,12 @@ pub(super) enum Arrived {
 /// A run that this process holds.
 pub(super) struct LiveRun {
     pub(super) lease: RunLease,
-    /// Asks the work to stop.
+    /// The session under which it was claimed.
+    pub(super) session: Arc<Session>,
+    /// Asks the work to stop, whatever the reason.
     pub(super) cancel: CancellationToken,
+    /// A cancel is on record.
+    pub(super) cancelled: CancellationToken,
     /// Rises with every signal for this run.
     pub(super) signals: watch::Sender<u64>,
     phase: Mutex<Phase>,
@@ -74,10 +81,12 @@ enum Phase {
 }
 
 impl LiveRun {
-    pub(super) fn new(lease: RunLease) -> Self {
+    pub(super) fn new(session: Arc<Session>, lease: RunLease) -> Self {
         Self {
             lease,
+            session,
             cancel: CancellationToken::new(),
+            cancelled: CancellationToken::new(),
             signals: watch::Sender::new(0),
             phase: Mutex::new(Phase::Running),
         }
@@ -89,6 +98,9 @@ impl LiveRun {
 
     /// The answer to a start, while that is certainly true.
     fn active(&self) -> Option<Start> {
+        if !self.session.trusted() {
+            return None;
+        }
         let status = match &*self.phase() {
             Phase::Running => Status::Running,
             Phase::Cancelling(_) => Status::Cancelling,
@@ -109,6 +121,7 @@ impl LiveRun {
             *phase = Phase::Cancelling(reason);
         }
         drop(phase);
+        self.cancelled.cancel();
         self.cancel.cancel();
     }
 
@@ -133,13 +146,16 @@ impl Live {
     }
 
     /// Takes a start in.
-    pub(super) fn arrive(&self, key: &Key, policy: Policy) -> Arrived {
+    pub(super) fn arrive(&self, key: &Key, options: StartOptions) -> Arrived {
         let mut tables = self.lock();
-        if let Some(answer) = tables.runs.get(key).and_then(|run| run.active()) {
+        // What was answered under an idempotency key only the store knows.
+        if options.idempotency.is_none()
+            && let Some(answer) = tables.runs.get(key).and_then(|run| run.active())
+        {
             return Arrived::Answered(answer);
         }
         let (answer, receiver) = oneshot::channel();
-        let waiter = Waiter { policy, answer };
+        let waiter = Waiter { options, answer };
         if let Some(gate) = tables.gates.get_mut(key) {
             gate.waiting.push(waiter);
             return Arrived::Waits(receiver);
@@ -183,9 +199,36 @@ impl Live {
         tables.runs.insert(key, run);
     }
 
-    /// A run is over.
-    pub(super) fn forget(&self, run: &Arc<LiveRun>) {
+    /// Whether this process runs the task, or may just have claimed it.
+    pub(super) fn knows(&self, key: &Key) -> bool {
+        let tables = self.lock();
+        tables.runs.contains_key(key) || tables.gates.contains_key(key)
+    }
+
+    /// Whether an attempt of this epoch was stopped here without an ending on record.
+    pub(super) fn was_stopped(&self, key: &Key, epoch: Epoch) -> bool {
+        self.lock().stopped.get(key) == Some(&epoch)
+    }
+
+    /// What was stopped here without an ending on record is settled.
+    pub(super) fn settled(&self, key: &Key) {
+        self.lock().stopped.remove(key);
+    }
+
+    /// Work that waits for a signal should look.
+    pub(super) fn wake_all(&self) {
+        self.lock().runs.values().for_each(|run| run.signals.send_modify(|n| *n += 1));
+    }
+
+    /// A run is over here; `ended` where that is on record, or somebody else has it.
+    pub(super) fn forget(&self, run: &Arc<LiveRun>, ended: bool) {
         let mut tables = self.lock();
+        let (key, epoch) = (run.lease.key(), run.lease.epoch());
+        if !ended {
+            tables.stopped.insert(key.clone(), epoch);
+        } else if tables.stopped.get(key).is_some_and(|stopped| *stopped <= epoch) {
+            tables.stopped.remove(key);
+        }
         if tables.runs.get(run.lease.key()).is_some_and(|held| Arc::ptr_eq(held, run)) {
             tables.runs.remove(run.lease.key());
         }

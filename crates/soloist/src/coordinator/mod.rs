@@ -2,13 +2,17 @@
 //!
 //! Decides: nothing that the store or the state table decides. It checks what it is given, asks, and turns answers
 //! into calls of its parts: [`start`] is the path of a start, [`supervise`] that of an attempt, [`settle`] what is
-//! done to a task by somebody who does not hold it.
+//! done to a task by somebody who does not hold it, [`node`] is this process's lease, [`takeover`] sees to what dead
+//! nodes left, [`follow`] to what other processes write.
 
+mod follow;
 mod linger;
 mod live;
+mod node;
 mod settle;
 mod start;
 mod supervise;
+mod takeover;
 
 use std::{
     collections::HashMap,
@@ -19,20 +23,25 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{linger::Linger, live::Live};
+use self::{
+    linger::Linger,
+    live::Live,
+    node::{Membership, Terms},
+};
 use crate::{
     Clock, Error, Json, Key, NodeId, Result, Runner, StreamTask, SystemClock,
-    clock::SharedClock,
+    clock::{BootClock, HostBootClock, SharedClock},
     event::Event,
     hub::Hub,
     key::ModelKey,
+    lease::OnLeaseLost,
     limits,
     runner::Native,
     state::Policy,
-    store::{EventRange, Signalled, Store},
+    store::{EventRange, Evidence, Signalled, Store},
     subscription::{Arrival, SubscribeOptions, Subscribed},
     task::{Create, Delete, NewTask, Run, Seq, Start, StartOptions, Task, TaskFilter, TaskPage},
 };
@@ -42,7 +51,7 @@ pub use self::settle::{Cancel, CancelOptions};
 /// How a model is run here.
 #[derive(Debug, Clone, Copy)]
 pub struct ModelOptions {
-    /// Most runs of this model at a time in this process; a start beyond it is refused.
+    /// Most runs of this model at a time in this process; a start beyond it waits in the queue.
     pub max_concurrent: usize,
 }
 
@@ -80,18 +89,25 @@ pub struct EventPage {
 struct Model {
     runner: Arc<dyn Runner>,
     slots: Arc<Semaphore>,
-    max_concurrent: usize,
 }
 
 struct Inner {
     store: Arc<dyn Store>,
     clock: SharedClock,
-    node: NodeId,
+    terms: Terms,
+    membership: Membership,
     models: HashMap<ModelKey, Model>,
     hub: Arc<Hub>,
     live: Live,
     linger: Linger,
     stuck: AtomicUsize,
+    /// Asks for a look at what others have written, and at the queue.
+    look: Arc<Notify>,
+    /// Held from a claim of a queued run until this process knows that it holds it, and while what the store says is
+    /// compared with what this process holds.
+    taking: tokio::sync::Mutex<()>,
+    /// Asks for a look at what dead nodes left.
+    sweep: Notify,
     /// Starts under way and attempts.
     tasks: TaskTracker,
     /// Shutdown has begun: no new starts.
@@ -114,6 +130,7 @@ pub struct Coordinator {
 pub struct CoordinatorBuilder {
     store: Arc<dyn Store>,
     clock: SharedClock,
+    terms: Terms,
     linger: Duration,
     models: Vec<(Result<ModelKey>, Arc<dyn Runner>, ModelOptions)>,
 }
@@ -141,6 +158,29 @@ impl CoordinatorBuilder {
         self
     }
 
+    /// How long this process lives on record without renewing its lease; [`limits::LEASE`] by default. It is also how
+    /// long the store may be away before running work is lost.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.terms.lease = lease;
+        self
+    }
+
+    /// What this process does where work has not let go and its lease is nearly over; [`OnLeaseLost::Detach`] by
+    /// default.
+    #[must_use]
+    pub fn on_lease_lost(mut self, then: OnLeaseLost) -> Self {
+        self.terms.on_lease_lost = then;
+        self
+    }
+
+    /// What leases are measured by; the store must judge by the same clock.
+    #[must_use]
+    pub fn boot_clock(mut self, clock: impl BootClock) -> Self {
+        self.terms.clock = Arc::new(clock);
+        self
+    }
+
     /// Where "now" comes from.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -159,27 +199,36 @@ impl CoordinatorBuilder {
             let model = model?;
             let max_concurrent = options.max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
             let slots = Arc::new(Semaphore::new(max_concurrent));
-            if models.insert(model.clone(), Model { runner, slots, max_concurrent }).is_some() {
+            if models.insert(model.clone(), Model { runner, slots }).is_some() {
                 return Err(Error::invalid("duplicate_model", format!("the model {model} is served twice")));
             }
         }
-        let node = NodeId::random();
-        self.store.join(&node, self.clock.now()).await?;
+        let served = models.keys().cloned().collect();
+        let membership = node::join(&*self.store, &self.terms, served, self.clock.now()).await?;
         let inner = Arc::new(Inner {
             store: self.store,
             clock: self.clock,
-            node,
+            terms: self.terms,
+            membership,
             models,
             hub: Arc::default(),
             live: Live::default(),
             linger: Linger::new(self.linger),
             stuck: AtomicUsize::new(0),
+            look: Arc::default(),
+            taking: tokio::sync::Mutex::default(),
+            sweep: Notify::new(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             closing: CancellationToken::new(),
         });
-        inner.settle_orphans().await?;
+        // A restart waits for no lease: what is certainly dead is taken over before anybody is answered.
+        inner.store.bury(Evidence::Lease).await?;
+        inner.settle_orphans().await;
+        tokio::spawn(inner.clone().rejoin());
+        tokio::spawn(inner.clone().sweeps());
+        tokio::spawn(inner.clone().follow());
         Ok(Coordinator { inner })
     }
 }
@@ -188,7 +237,18 @@ impl Coordinator {
     /// Begins to make one on a store.
     #[must_use]
     pub fn builder(store: Arc<dyn Store>) -> CoordinatorBuilder {
-        CoordinatorBuilder { store, clock: Arc::new(SystemClock), linger: limits::LINGER, models: Vec::new() }
+        let terms = Terms {
+            lease: limits::LEASE,
+            clock: Arc::new(HostBootClock),
+            on_lease_lost: OnLeaseLost::default(),
+        };
+        CoordinatorBuilder {
+            store,
+            clock: Arc::new(SystemClock),
+            terms,
+            linger: limits::LINGER,
+            models: Vec::new(),
+        }
     }
 
     /// Puts a task on record, pending.
@@ -199,7 +259,10 @@ impl Coordinator {
     pub async fn create(&self, task: NewTask) -> Result<Create> {
         self.inner.check_open()?;
         task.check()?;
-        self.inner.model(task.id.model_key())?.runner.check(&task.input)?;
+        match self.inner.models.get(task.id.model_key()) {
+            Some(model) => model.runner.check(&task.input)?,
+            None => self.inner.served_elsewhere(task.id.model_key()).await?,
+        }
         Ok(self.inner.store.create(task, self.inner.clock.now()).await?)
     }
 
@@ -207,10 +270,10 @@ impl Coordinator {
     /// [`Start::Started`]. Once called, a start is carried out even if the returned future is dropped.
     ///
     /// # Errors
-    /// [`Error::NotFound`] `unknown_task` and `unknown_model`; [`Error::LimitReached`] `full` where no slot of the
-    /// model is free here; [`Error::Closed`]; [`Error::Unavailable`].
+    /// [`Error::NotFound`] `unknown_task` and `unknown_model`; [`Error::Invalid`] `idempotency_key_reused`;
+    /// [`Error::Closed`]; [`Error::Unavailable`].
     pub async fn start(&self, key: &Key, options: StartOptions) -> Result<Start> {
-        self.inner.start(key, options.policy).await
+        self.inner.start(key, options).await
     }
 
     /// Asks the active run of a task to stop, or cancels a task that has not begun.
@@ -246,12 +309,13 @@ impl Coordinator {
             topic: self.inner.hub.topic(key),
             hub: self.inner.hub.clone(),
             store: self.inner.store.clone(),
+            look: self.inner.look.clone(),
             closing: self.inner.closing.clone(),
         };
         let task = self.task(key).await?;
         if options.autostart && task.status == crate::Status::Pending {
             // Somebody else may have started it since it was read, and it may be finished: a viewer starts it once.
-            self.start(key, StartOptions { policy: Policy::Once }).await?;
+            self.start(key, StartOptions { policy: Policy::Once, ..StartOptions::default() }).await?;
         }
         arrival.place(task, options.from, options.follow).await
     }
@@ -294,7 +358,7 @@ impl Coordinator {
     pub async fn delete(&self, key: &Key) -> Result<Delete> {
         let (inner, key) = (self.inner.clone(), key.clone());
         self.detached(async move {
-            let deleted = inner.store.delete(&key).await?;
+            let deleted = inner.store.delete(&key, inner.clock.now()).await?;
             if deleted == Delete::Deleted {
                 inner.hub.delete(&key);
             }
@@ -343,10 +407,10 @@ impl Coordinator {
         models
     }
 
-    /// The name of this process on record.
+    /// The name of this process on record; a fresh one after it has lost its lease.
     #[must_use]
-    pub fn node(&self) -> &NodeId {
-        &self.inner.node
+    pub fn node(&self) -> NodeId {
+        self.inner.session().node.clone()
     }
 
     /// What this process has in hand.
@@ -389,6 +453,8 @@ impl Coordinator {
         }
         inner.closing.cancel();
         inner.linger.clear();
+        let leaving = inner.clone();
+        let _ = tokio::task::spawn_blocking(move || leaving.membership.leave()).await;
     }
 
     /// Carries a call out to its end, even if its caller goes away.
@@ -402,7 +468,7 @@ impl Coordinator {
 
 impl std::fmt::Debug for Coordinator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Coordinator({})", self.inner.node)
+        write!(f, "Coordinator({})", self.node())
     }
 }
 
@@ -411,15 +477,17 @@ impl Inner {
         if self.draining.is_cancelled() { Err(Error::Closed) } else { Ok(()) }
     }
 
-    fn model(&self, model: &ModelKey) -> Result<&Model> {
-        self.models.get(model).ok_or_else(|| {
-            Error::not_found(
-                "unknown_model",
-                format!(
-                    "no process serves the model {model}; check its spelling, or add it to the configuration"
-                ),
-            )
-        })
+    /// Whether a node beside this one serves a model.
+    async fn served_elsewhere(&self, model: &ModelKey) -> Result<()> {
+        if self.store.serves(model).await? {
+            return Ok(());
+        }
+        Err(Error::not_found(
+            "unknown_model",
+            format!(
+                "no process serves the model {model}; check its spelling, or add it to the configuration"
+            ),
+        ))
     }
 }
 

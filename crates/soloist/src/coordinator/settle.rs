@@ -1,4 +1,4 @@
-//! What is done to a task by somebody who does not hold its run: a cancel, and the ending of what a dead process left.
+//! What is done to a task by somebody who does not hold its run: a cancel, or the takeover of what a dead node left.
 //!
 //! Decides: the loop of a compare-and-set. It reads the row, asks the state table, and hands the store the move
 //! together with the epoch and status that it was computed from; where those are no longer true, nothing is written
@@ -12,9 +12,9 @@ use crate::{
     Error, Failure, Key, Result, Status,
     event::{self, Batch, Ending},
     limits,
-    state::{Command, EpochChange, Logged, Move, Refusal, Retries, next},
+    state::{Command, EpochChange, Logged, Move, Refusal, next},
     store::{Applied, Change, Current, Transition, Writer},
-    task::{Epoch, Run},
+    task::Run,
 };
 
 /// The reason of a cancel whose caller gave none.
@@ -91,7 +91,7 @@ impl Inner {
                 Status::Cancelling => Change::Cancelling { reason: reason.to_owned() },
                 _ => Change::Cancelled { reason: reason.to_owned() },
             };
-            match self.settle(key, task.status, task.epoch, task.run, step, change).await? {
+            match self.settle(key, &Current::from(&task), step, change, None).await? {
                 Settled::Done if step.to == Status::Cancelling => {
                     self.live.cancel(key, task.epoch, reason.to_owned());
                     return Ok(Cancel::Cancelling { run: task.run });
@@ -103,59 +103,33 @@ impl Inner {
         }
     }
 
-    /// Ends what processes that died have left as running.
-    pub(super) async fn settle_orphans(&self) -> Result<()> {
-        loop {
-            let orphans = self.store.orphans(limits::LIST_MAX_TASKS).await?;
-            if orphans.is_empty() {
-                return Ok(());
-            }
-            for orphan in orphans {
-                self.settle_orphan(&orphan.key, orphan.current).await?;
-            }
-        }
-    }
-
-    async fn settle_orphan(&self, key: &Key, row: Current) -> Result<()> {
-        let Ok(step) = next(row.status, Command::NodeLost(Retries::Spent)) else {
-            return Err(Error::Corrupt { message: format!("{key} is {} and has a node", row.status) });
-        };
-        let change = match step.to {
-            Status::Cancelled => Change::Cancelled {
-                reason: row.cancellation_reason.unwrap_or_else(|| DEFAULT_REASON.to_owned()),
-            },
-            _ => Change::Failed { failure: node_lost("the process that ran it ended before the work did") },
-        };
-        tracing::warn!(task.key = %key, run = row.run, to = %step.to, "a run was left by a process that died");
-        // Where somebody else was first, the next look at the orphans finds what is left to do.
-        self.settle(key, row.status, row.epoch, row.run, step, change).await.map(drop)
-    }
-
-    /// One compare-and-set by somebody who does not hold the run.
-    async fn settle(
+    /// One compare-and-set by somebody who does not hold the run; `failure` is why its last attempt ended.
+    pub(super) async fn settle(
         &self,
         key: &Key,
-        from: Status,
-        epoch: Epoch,
-        run: Run,
+        row: &Current,
         step: Move,
         change: Change,
+        failure: Option<&Failure>,
     ) -> Result<Settled> {
         let at = self.clock.now();
-        let event = match (step.logged, ending(&change)) {
-            (Logged::Terminal, Some(ending)) => Some(event::terminal(&ending, None, at)),
+        let event = match (step.logged, ending(&change), &change) {
+            (Logged::Terminal, Some(ending), _) => Some(event::terminal(&ending, None, at)),
+            (Logged::Retry, _, Change::Requeued { attempt, .. }) => {
+                failure.map(|failure| event::retry(*attempt, row.max_retries, failure, at))
+            }
             _ => None,
         };
         let epoch_after = match step.epoch {
-            EpochChange::Keep => epoch,
-            EpochChange::Rise => epoch.next(),
+            EpochChange::Keep => row.epoch,
+            EpochChange::Rise => row.epoch.next(),
         };
-        let writer = Writer::Outsider { epoch, event: event.clone() };
-        let transition = Transition { key: key.clone(), writer, from, change, epoch_after, at };
+        let writer = Writer::Outsider { epoch: row.epoch, event: event.clone() };
+        let transition = Transition { key: key.clone(), writer, from: row.status, change, epoch_after, at };
         match self.store.apply(transition).await? {
             Applied::Committed { last_seq } => {
                 if let (Some(event), Some(topic)) = (event, self.hub.existing(key)) {
-                    topic.show(Arc::new(Batch::new(vec![event.at(last_seq, run, epoch_after)])));
+                    topic.show(Arc::new(Batch::new(vec![event.at(last_seq, row.run, epoch_after)])));
                 }
                 Ok(Settled::Done)
             }
@@ -166,7 +140,7 @@ impl Inner {
 }
 
 /// How a compare-and-set by an outsider was answered.
-enum Settled {
+pub(super) enum Settled {
     Done,
     /// The row is not as it was read.
     Moved,
@@ -175,7 +149,7 @@ enum Settled {
 
 fn ending(change: &Change) -> Option<Ending> {
     match change {
-        Change::Append | Change::Cancelling { .. } => None,
+        Change::Append | Change::Cancelling { .. } | Change::Requeued { .. } => None,
         Change::Completed { final_value } => Some(Ending::Completed { final_value: final_value.clone() }),
         Change::Failed { failure } => Some(Ending::Failed { failure: failure.clone() }),
         Change::Cancelled { reason } => Some(Ending::Cancelled { reason: reason.clone() }),

@@ -7,7 +7,9 @@
 //!
 //! A trip belongs to no caller: it runs on its own, so that a caller that goes away between the claim and its answer
 //! leaves no task running with nobody running it. Never: a check that decides a later write. The slot is reserved
-//! before the claim and given back if it lost.
+//! before the claim and given back if it lost; a start that finds none free, or whose model is served by other nodes
+//! only, goes to the queue by the same claim. A start under an idempotency key shares its trip with nobody: what that
+//! key was told before only the store knows.
 
 use std::sync::Arc;
 
@@ -16,21 +18,23 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     Inner,
     live::{Arrived, LiveRun, Waiter},
+    node::Session,
     supervise::Attempt,
     unknown_task,
 };
 use crate::{
     Error, Json, Key, Result,
+    idempotency::Idempotency,
     lease::RunLease,
-    state::{Command, Place, Policy, Refusal, Status, next},
-    store::{Claim, ClaimRequest},
-    task::Start,
+    state::{Place, Policy, Status},
+    store::{Claim, ClaimRequest, Current},
+    task::{Start, StartOptions},
 };
 
 impl Inner {
-    pub(super) async fn start(self: &Arc<Self>, key: &Key, policy: Policy) -> Result<Start> {
+    pub(super) async fn start(self: &Arc<Self>, key: &Key, options: StartOptions) -> Result<Start> {
         self.check_open()?;
-        let receiver = match self.live.arrive(key, policy) {
+        let receiver = match self.live.arrive(key, options) {
             Arrived::Answered(answer) => return Ok(answer),
             Arrived::Waits(receiver) => receiver,
             Arrived::First(receiver) => {
@@ -46,68 +50,68 @@ impl Inner {
         })
     }
 
-    /// One trip for starts of one key and policy.
-    async fn trip(self: &Arc<Self>, key: &Key, policy: Policy) -> Answers {
+    /// One trip for starts of one key that may share it.
+    async fn trip(self: &Arc<Self>, key: &Key, options: &StartOptions) -> Answers {
         match self.live.active(key) {
-            Some(active) => Answers::same(Ok(active)),
-            None => self.ask_store(key, policy).await.unwrap_or_else(|error| Answers::same(Err(error))),
+            Some(active) if options.idempotency.is_none() => Answers::same(Ok(active)),
+            _ => self.ask_store(key, options).await.unwrap_or_else(|error| Answers::same(Err(error))),
         }
     }
 
-    async fn ask_store(self: &Arc<Self>, key: &Key, policy: Policy) -> Result<Answers> {
+    async fn ask_store(self: &Arc<Self>, key: &Key, options: &StartOptions) -> Result<Answers> {
         self.check_open()?;
-        let model = self.model(key.model_key())?;
-        let Ok(slot) = model.slots.clone().try_acquire_owned() else {
-            return self.refuse_full(key, policy, model.max_concurrent).await.map(|a| Answers::same(Ok(a)));
+        let session = self.session();
+        if !session.trusted() {
+            return Err(joining_again());
+        }
+        // Where no slot is free here, or the model is served elsewhere, a start that wins waits for a node.
+        let slot = match self.models.get(key.model_key()) {
+            Some(model) => model.slots.clone().try_acquire_owned().ok(),
+            None => self.served_elsewhere(key.model_key()).await.map(|()| None)?,
         };
-        let request =
-            ClaimRequest { key: key.clone(), node: self.node.clone(), policy, at: self.clock.now() };
+        let idempotency = options.idempotency.as_ref();
+        let request = ClaimRequest {
+            key: key.clone(),
+            node: session.node.clone(),
+            policy: options.policy,
+            place: if slot.is_some() { Place::Here } else { Place::Queue },
+            idempotency: idempotency.map(|key| Idempotency::start(key, options.call, options.policy)),
+            at: self.clock.now(),
+        };
         let lost = match self.store.claim(request).await? {
             Claim::Won(won) => {
-                let lease = RunLease::from_claim(key.clone(), self.node.clone(), &won);
-                return Ok(self.begin(lease, won.input, slot));
+                let slot = slot.expect("a claim without a slot goes to the queue");
+                let lease = RunLease::from_claim(key.clone(), session.node.clone(), &won);
+                return Ok(self.begin(session, lease, won.input, slot));
             }
-            Claim::Active(current) => Start::AlreadyActive {
-                run: current.run,
-                status: current.status,
-                node: current.node,
-                since: current.started_at,
-            },
-            Claim::Finished(current) => Start::AlreadyFinished { run: current.run, status: current.status },
+            Claim::Queued(row) => {
+                // A slot may have become free since: whoever gave it back has looked before this was there.
+                self.look.notify_one();
+                return Ok(Answers { first: Ok(Start::Started { run: row.run }), others: Ok(active(row)) });
+            }
+            Claim::Active(row) => active(row),
+            Claim::Finished(row) => Start::AlreadyFinished { run: row.run, status: row.status },
+            Claim::Replayed { started, run, current } => {
+                Start::Replayed { started, run, status: current.status }
+            }
+            Claim::KeyReused => return Err(key_reused()),
             Claim::Missing => return Err(unknown_task(key)),
             Claim::NodeDead => {
-                let message = format!("the store holds this process ({}) for dead; restart it", self.node);
-                return Err(Error::Unavailable { message });
+                session.lost();
+                return Err(joining_again());
             }
         };
         Ok(Answers::same(Ok(lost)))
     }
 
-    /// No slot is free: a start that would win is refused, one that would lose is answered.
-    async fn refuse_full(&self, key: &Key, policy: Policy, max: usize) -> Result<Start> {
-        let task = self.store.task(key).await?.ok_or_else(|| unknown_task(key))?;
-        match next(task.status, Command::Start(policy, Place::Here)) {
-            Err(Refusal::AlreadyFinished) => {
-                Ok(Start::AlreadyFinished { run: task.run, status: task.status })
-            }
-            Err(_) => Ok(Start::AlreadyActive {
-                run: task.run,
-                status: task.status,
-                node: task.node,
-                since: task.started_at,
-            }),
-            Ok(_) => Err(Error::LimitReached {
-                code: "full",
-                message: format!(
-                    "all {max} slots of the model {} are taken; try again later, or raise max_concurrent",
-                    key.model_key()
-                ),
-            }),
-        }
-    }
-
     /// Holds a run that was won, and lets its work begin.
-    fn begin(self: &Arc<Self>, lease: RunLease, input: Json, slot: OwnedSemaphorePermit) -> Answers {
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        session: Arc<Session>,
+        lease: RunLease,
+        input: Json,
+        slot: OwnedSemaphorePermit,
+    ) -> Answers {
         let answers = Answers {
             first: Ok(Start::Started { run: lease.run() }),
             others: Ok(Start::AlreadyActive {
@@ -119,15 +123,33 @@ impl Inner {
         };
         let topic = self.hub.topic(lease.key());
         topic.run_begins(lease.epoch(), lease.start_seq());
-        let run = Arc::new(LiveRun::new(lease));
+        let run = Arc::new(LiveRun::new(session, lease));
         self.live.hold(run.clone());
         self.tasks.spawn(Attempt::new(self.clone(), run, topic).supervise(input, slot));
         answers
     }
 }
 
+fn active(row: Current) -> Start {
+    Start::AlreadyActive { run: row.run, status: row.status, node: row.node, since: row.started_at }
+}
+
+fn joining_again() -> Error {
+    Error::Unavailable {
+        message: "this process has lost its lease and joins the store again; try again in a moment"
+            .to_owned(),
+    }
+}
+
+fn key_reused() -> Error {
+    Error::invalid(
+        "idempotency_key_reused",
+        "this idempotency key was used before for another request; use a fresh key for a new request",
+    )
+}
+
 /// What a trip brought back: of those who shared one that won, one has won.
-struct Answers {
+pub(super) struct Answers {
     first: Result<Start>,
     others: Result<Start>,
 }
@@ -159,11 +181,14 @@ struct Trips {
 impl Trips {
     async fn run(mut self) {
         while let Some(waiters) = self.inner.live.next_trip(&self.key) {
+            let (alone, shared): (Vec<_>, Vec<_>) =
+                waiters.into_iter().partition(|waiter| waiter.options.idempotency.is_some());
             let (restart, once): (Vec<_>, Vec<_>) =
-                waiters.into_iter().partition(|waiter| waiter.policy == Policy::Restart);
-            for (policy, waiters) in [(Policy::Restart, restart), (Policy::Once, once)] {
-                if !waiters.is_empty() {
-                    let answers = self.inner.trip(&self.key, policy).await;
+                shared.into_iter().partition(|waiter| waiter.options.policy == Policy::Restart);
+            let trips = [restart, once].into_iter().chain(alone.into_iter().map(|waiter| vec![waiter]));
+            for waiters in trips {
+                if let Some(options) = waiters.first().map(|waiter| waiter.options.clone()) {
+                    let answers = self.inner.trip(&self.key, &options).await;
                     answers.tell(waiters);
                 }
             }

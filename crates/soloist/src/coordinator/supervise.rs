@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Inner, live::LiveRun};
+use super::{Inner, live::LiveRun, takeover::retries_left};
 use crate::{
     Context, Failure, Json,
     event::{self, Batch, Ending, Event},
@@ -36,7 +36,7 @@ use crate::{
     panic::Caught,
     pipeline::{Closed, Pipeline},
     runner::Signals,
-    state::{Command, EpochChange, Retries, Status, next},
+    state::{Command, EpochChange, Status, next},
     store::{Applied, Change, StoreError, Transition, Writer},
     task::Seq,
 };
@@ -60,6 +60,18 @@ enum Outcome {
     Dropped,
     /// This process shuts down, and its grace is over.
     GivenUp,
+    /// This node could not renew its lease in time.
+    StoreLost,
+}
+
+/// How an attempt came to its end on record.
+enum Ended {
+    /// This process has put it there: its batch, to be shown once the run is forgotten.
+    Here(Arc<Batch>),
+    /// Somebody else has the task.
+    Elsewhere,
+    /// Nobody has, as far as this process knows.
+    Unsettled,
 }
 
 /// Why an attempt may not write any more.
@@ -87,23 +99,28 @@ impl Attempt {
     pub(super) async fn supervise(self, input: Json, slot: OwnedSemaphorePermit) {
         let mut work = self.spawn_work(input);
         let attended = AssertUnwindSafe(self.attend(&mut work)).catch_unwind().await;
-        let last = match attended {
-            Ok(last) => last,
-            Err(_) => AssertUnwindSafe(self.end_after_defect(&mut work)).catch_unwind().await.unwrap_or(None),
+        let ended = match attended {
+            Ok(ended) => ended,
+            Err(_) => {
+                let ended = AssertUnwindSafe(self.end_after_defect(&mut work)).catch_unwind().await;
+                ended.unwrap_or(Ended::Unsettled)
+            }
         };
         if work.is_finished() {
             drop(slot);
         } else {
             self.keep_stuck(work, slot);
         }
+        self.inner.look.notify_one();
         self.run.ending();
-        self.inner.live.forget(&self.run);
+        self.inner.live.forget(&self.run, !matches!(ended, Ended::Unsettled));
+        let last = if let Ended::Here(batch) = ended { Some(batch) } else { None };
         self.topic.run_ends(self.lease().epoch(), last);
         self.inner.linger.keep(self.topic);
     }
 
-    /// The work and its writer side by side, then the ending. Returns its batch.
-    async fn attend(&self, work: &mut JoinHandle<Result<Json, Failure>>) -> Option<Arc<Batch>> {
+    /// The work and its writer side by side, then the ending.
+    async fn attend(&self, work: &mut JoinHandle<Result<Json, Failure>>) -> Ended {
         let (outcome, (last_seq, written)) = tokio::join!(self.watch(work), self.write());
         let_go(work).await;
         match written {
@@ -113,22 +130,23 @@ impl Attempt {
             }
             Err(lost) => {
                 tracing::warn!(task.key = %self.lease().key(), run.epoch = %self.lease().epoch(), ?lost, "the run was stopped: it may not write any more");
-                None
+                if matches!(lost, Lost::Fenced) { Ended::Elsewhere } else { Ended::Unsettled }
             }
         }
     }
 
     /// A panic of our own must not leave the task running with nobody running it: what is on record is all that is
     /// believed, and the run ends as failed.
-    async fn end_after_defect(&self, work: &mut JoinHandle<Result<Json, Failure>>) -> Option<Arc<Batch>> {
+    async fn end_after_defect(&self, work: &mut JoinHandle<Result<Json, Failure>>) -> Ended {
         tracing::error!(task.key = %self.lease().key(), "a defect of this program broke the run off; it ends as failed");
         work.abort();
         self.pipeline.close(Closed::Fenced);
         let_go(work).await;
         let last_seq = loop {
             match self.inner.store.task(self.lease().key()).await {
-                Ok(task) => break task?.last_seq,
-                Err(_) if self.inner.closing.is_cancelled() => return None,
+                Ok(Some(task)) => break task.last_seq,
+                Ok(None) => return Ended::Elsewhere,
+                Err(_) if self.inner.closing.is_cancelled() => return Ended::Unsettled,
                 Err(_) => sleep(limits::STORE_RETRY_MAX).await,
             }
         };
@@ -162,25 +180,37 @@ impl Attempt {
             signals,
             self.inner.clock.clone(),
         );
-        let model = self.inner.model(self.lease().key().model_key());
-        let runner = model.expect("a claim is made for models that are served here").runner.clone();
-        tokio::spawn(Caught::new(async move { runner.run(input, context).await }))
+        let model = self.inner.models.get(self.lease().key().model_key());
+        let runner = model.expect("a run is held for models that are served here").runner.clone();
+        let working = self.run.session.work();
+        tokio::spawn(Caught::new(async move {
+            let _working = working;
+            runner.run(input, context).await
+        }))
     }
 
     /// Waits for the end of the work, and closes the pipeline behind it.
     async fn watch(&self, work: &mut JoinHandle<Result<Json, Failure>>) -> Outcome {
-        let outcome = tokio::select! {
-            // Work that finished counts, even if its time is over in the same moment.
-            biased;
-            joined = &mut *work => match joined {
-                Ok(Ok(value)) => Outcome::Returned(value),
-                Ok(Err(failure)) => Outcome::Failed(failure),
-                Err(_) => Outcome::Failed(Failure::new("Aborted", "the runtime dropped the work")),
-            },
-            () = self.overstays() => Outcome::Dropped,
-            () = self.inner.giving_up.cancelled() => Outcome::GivenUp,
-            () = self.lost.cancelled() => Outcome::GivenUp,
+        let session = &self.run.session;
+        let mut outcome = loop {
+            tokio::select! {
+                // Work that finished counts, even if its time is over in the same moment.
+                biased;
+                joined = &mut *work => break match joined {
+                    Ok(Ok(value)) => Outcome::Returned(value),
+                    Ok(Err(failure)) => Outcome::Failed(failure),
+                    Err(_) => Outcome::Failed(Failure::new("Aborted", "the runtime dropped the work")),
+                },
+                () = self.overstays() => break Outcome::Dropped,
+                () = self.inner.giving_up.cancelled() => break Outcome::GivenUp,
+                () = self.lost.cancelled() => break Outcome::GivenUp,
+                () = session.drop.cancelled() => break Outcome::StoreLost,
+                () = session.stop.cancelled(), if !self.run.cancel.is_cancelled() => self.run.cancel.cancel(),
+            }
         };
+        if session.stop.is_cancelled() && matches!(outcome, Outcome::Failed(_)) {
+            outcome = Outcome::StoreLost;
+        }
         if !work.is_finished() {
             self.run.cancel.cancel();
             work.abort();
@@ -198,7 +228,7 @@ impl Attempt {
 
     /// Ready when the work was asked to stop and its grace is over.
     async fn overstays(&self) {
-        self.run.cancel.cancelled().await;
+        self.run.cancelled.cancelled().await;
         sleep(limits::CANCEL_GRACE).await;
     }
 
@@ -238,32 +268,42 @@ impl Attempt {
     ///
     /// A store that says of its own rows that they are broken is asked again, with a failure that says so, until it
     /// takes it or this process ends: nothing else would end the run.
-    async fn end(&self, mut outcome: Outcome, last_seq: Seq) -> Option<Arc<Batch>> {
+    async fn end(&self, mut outcome: Outcome, last_seq: Seq) -> Ended {
+        let (retry_count, max_retries) = self.lease().retries();
         let mut held_back = self.pipeline.held_back().map(|event| event.data);
         let mut reason = self.run.ending();
         let mut from = if reason.is_some() { Status::Cancelling } else { Status::Running };
         loop {
             let command = match &outcome {
                 Outcome::Returned(_) => Command::Complete,
-                Outcome::Failed(_) => Command::Fail(Retries::Spent),
+                Outcome::Failed(_) => Command::Fail(crate::state::Retries::Spent),
                 Outcome::Dropped => Command::Drop,
-                Outcome::GivenUp => Command::NodeLost(Retries::Spent),
+                Outcome::GivenUp => Command::NodeLost(retries_left(retry_count, max_retries)),
+                // An outage of the store is nobody's failure: where there are retries it costs none.
+                Outcome::StoreLost => Command::NodeLost(retries_left(0, max_retries)),
             };
             let Ok(step) = next(from, command) else {
                 tracing::error!(task.key = %self.lease().key(), %from, ?command, "no rule ends this run from here");
-                return None;
+                return Ended::Unsettled;
             };
-            let ending = ending(step.to, &outcome, reason.clone());
-            let (run, epoch) = (self.lease().run(), self.lease().epoch());
-            let event = event::terminal(&ending, held_back.as_ref(), self.inner.clock.now());
+            let (run, epoch, now) = (self.lease().run(), self.lease().epoch(), self.inner.clock.now());
+            let (event, change) = if step.to == Status::Queued {
+                let counted = u32::from(matches!(outcome, Outcome::GivenUp));
+                let (attempt, retry_count) = (self.lease().attempt() + 1, retry_count + counted);
+                let why = event::retry(attempt, max_retries, &lost_failure(&outcome), now);
+                (why, Change::Requeued { attempt, retry_count })
+            } else {
+                let ending = ending(step.to, &outcome, reason.clone());
+                (event::terminal(&ending, held_back.as_ref(), now), ending.into())
+            };
             let events = vec![event.at(last_seq + 1, run, epoch)];
-            let mut transition = self.transition(events.clone(), last_seq, from, ending.into());
+            let mut transition = self.transition(events.clone(), last_seq, from, change);
             if step.epoch == EpochChange::Rise {
                 transition.epoch_after = epoch.next();
             }
             match self.commit(transition).await {
                 Ok(Applied::Committed { .. } | Applied::AlreadyThere) => {
-                    return Some(Arc::new(Batch::new(events)));
+                    return Ended::Here(Arc::new(Batch::new(events)));
                 }
                 // A cancel came first: the table says what this ending is now.
                 Ok(Applied::Moved(row)) if row.status != from && row.status.is_held() => {
@@ -275,9 +315,13 @@ impl Attempt {
                     held_back = None;
                     sleep(limits::STORE_RETRY_MAX).await;
                 }
-                Ok(Applied::Moved(_) | Applied::Fenced(_)) | Err(_) => {
-                    tracing::warn!(task.key = %self.lease().key(), run.epoch = %epoch, "the ending was refused: another epoch holds the task, or the store is gone");
-                    return None;
+                Ok(Applied::Fenced(_)) => {
+                    tracing::warn!(task.key = %self.lease().key(), run.epoch = %epoch, "the ending was refused: another epoch holds the task");
+                    return Ended::Elsewhere;
+                }
+                Ok(Applied::Moved(_)) | Err(_) => {
+                    tracing::warn!(task.key = %self.lease().key(), run.epoch = %epoch, "the ending is not on record");
+                    return Ended::Unsettled;
                 }
             }
         }
@@ -337,9 +381,17 @@ fn ending(to: Status, outcome: &Outcome, reason: Option<String>) -> Ending {
         (Status::Cancelled, _) => {
             Ending::Cancelled { reason: reason.unwrap_or_else(|| super::settle::DEFAULT_REASON.to_owned()) }
         }
-        _ => Ending::Failed {
-            failure: super::settle::node_lost("the process shut down before the work ended"),
-        },
+        _ => Ending::Failed { failure: lost_failure(outcome) },
+    }
+}
+
+/// Why an attempt ended that neither returned nor failed.
+fn lost_failure(outcome: &Outcome) -> Failure {
+    match outcome {
+        Outcome::StoreLost => {
+            Failure::new("StoreLost", "the store could not be reached for so long that the work had to stop")
+        }
+        _ => super::settle::node_lost("the process shut down before the work ended"),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::{Applied, Change, Claim, Current, StoreError, StoreResult, Transition, Writer};
 use crate::{
-    state::{Command, Place, Policy, Refusal, next},
+    state::{Command, Place, Policy, Refusal, Status, next},
     task::{Epoch, Seq},
 };
 
@@ -26,6 +26,7 @@ pub enum ClaimVerdict {
 /// Judges a claim by the task's row and by whether the claimer is alive.
 #[must_use]
 pub fn claim(row: &Current, policy: Policy, node_alive: bool) -> ClaimVerdict {
+    // Where the run would go makes no difference to whether the start wins.
     match next(row.status, Command::Start(policy, Place::Here)) {
         Err(Refusal::AlreadyFinished) => ClaimVerdict::Finished,
         Err(_) => ClaimVerdict::Active,
@@ -48,14 +49,17 @@ pub fn lost_claim(row: Option<Current>, policy: Policy, node_alive: bool) -> Opt
 }
 
 /// Holds a transition to itself, before any row is looked at: a holder's events are dense from `after` on and written
-/// under its epoch, and only a task that somebody holds is asked to stop. One that contradicts itself would break the
-/// record, so it is refused alone, and nothing of it is written.
+/// under its epoch, only a task that somebody holds is asked to stop, and only a running one is queued again. One that
+/// contradicts itself would break the record, so it is refused alone, and nothing of it is written.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`], naming the task.
 pub fn well_formed(t: &Transition) -> StoreResult<()> {
     if matches!(t.change, Change::Cancelling { .. }) && !t.from.is_held() {
         return Err(StoreError::Corrupt(format!("{} cannot be asked to stop while it is {}", t.key, t.from)));
+    }
+    if matches!(t.change, Change::Requeued { .. }) && t.from != Status::Running {
+        return Err(StoreError::Corrupt(format!("{} cannot be queued again while it is {}", t.key, t.from)));
     }
     let Writer::Holder { epoch, events, after, .. } = &t.writer else { return Ok(()) };
     if (*after + 1..).zip(events).all(|(seq, event)| event.seq == seq && event.epoch == *epoch) {

@@ -11,12 +11,17 @@
 pub mod guard;
 pub mod memory;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::{
     Failure, Json, Key, NodeId, Timestamp,
     event::{Event, NewEvent},
-    state::{Policy, Status},
+    idempotency::Idempotency,
+    key::ModelKey,
+    state::{Place, Policy, Status},
     task::{Create, Delete, Epoch, NewTask, Run, Seq, Task, TaskFilter, TaskPage},
 };
 
@@ -53,6 +58,76 @@ pub struct Current {
     pub last_seq: Seq,
     /// Why it is asked to stop, or was cancelled.
     pub cancellation_reason: Option<String>,
+    /// Retries of its newest run so far.
+    pub retry_count: u32,
+    /// Retries that a run may have.
+    pub max_retries: u32,
+}
+
+impl From<&Task> for Current {
+    fn from(task: &Task) -> Self {
+        Self {
+            status: task.status,
+            run: task.run,
+            attempt: task.attempt,
+            epoch: task.epoch,
+            node: task.node.clone(),
+            started_at: task.started_at,
+            last_seq: task.last_seq,
+            cancellation_reason: task.cancellation_reason.clone(),
+            retry_count: task.retry_count,
+            max_retries: task.max_retries,
+        }
+    }
+}
+
+/// What a process says of itself when it becomes a node.
+#[derive(Debug, Clone)]
+pub struct NewNode {
+    /// Its name, never used before.
+    pub id: NodeId,
+    /// How long it lives after each renewal.
+    pub lease: Duration,
+    /// The models that it serves.
+    pub models: Vec<ModelKey>,
+    /// The time that goes on record as `joined_at`.
+    pub at: Timestamp,
+}
+
+/// How the renewal of a lease was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// The node lives on for a whole lease from now.
+    Renewed,
+    /// The node is dead for good: its lease was over, or somebody has buried it. What it held is not its any more.
+    Dead,
+}
+
+/// What keeps one node alive: its own way to the store, apart from all other verbs, used from one thread that waits for
+/// nothing else. Every call blocks.
+///
+/// Dropping it without [`Heartbeat::leave`] is what the death of the process is to the store.
+pub trait Heartbeat: Send {
+    /// Renews the lease, unless it is over by the store's clock or the node is marked dead: one conditional write.
+    ///
+    /// # Errors
+    /// [`StoreError`]; whether the lease was renewed is not known then.
+    fn renew(&mut self) -> StoreResult<Renewal>;
+
+    /// Marks the node dead by its own wish, so that nobody waits for its lease. Call it when the node writes no more.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the lease decides then.
+    fn leave(&mut self) -> StoreResult<()>;
+}
+
+/// What is enough to bury a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// Only what is certain whatever the clocks say: the operating system has let go of what its process held.
+    Certain,
+    /// Also a lease that is over by the store's clock.
+    Lease,
 }
 
 /// A node asks to become the holder of the next epoch of a task.
@@ -64,6 +139,10 @@ pub struct ClaimRequest {
     pub node: NodeId,
     /// Whether a finished task is startable.
     pub policy: Policy,
+    /// Whether the claimer runs it, or it waits for a node that does.
+    pub place: Place,
+    /// The key under which this very request may be sent again.
+    pub idempotency: Option<Idempotency>,
     /// The time that goes on record as `started_at`.
     pub at: Timestamp,
 }
@@ -81,6 +160,10 @@ pub struct Won {
     pub last_seq: Seq,
     /// When it was started.
     pub started_at: Timestamp,
+    /// Retries of the run so far.
+    pub retry_count: u32,
+    /// Retries that a run may have.
+    pub max_retries: u32,
     /// What the task was given.
     pub input: Json,
 }
@@ -88,8 +171,21 @@ pub struct Won {
 /// How a claim was answered.
 #[derive(Debug, Clone)]
 pub enum Claim {
-    /// It won.
+    /// It won, and the claimer holds the run.
     Won(Won),
+    /// It won, and the run waits for a node.
+    Queued(Current),
+    /// Its idempotency key was used before, for this very request. Nothing was written.
+    Replayed {
+        /// Whether the first use won.
+        started: bool,
+        /// The run that the first use was told of.
+        run: Run,
+        /// The task as it is now.
+        current: Current,
+    },
+    /// Its idempotency key was used before, for another request. Nothing was written.
+    KeyReused,
     /// A run is active. Nothing was written and no row was locked for long.
     Active(Current),
     /// The task is finished, and the policy does not start it again.
@@ -145,6 +241,13 @@ pub enum Change {
         /// Why.
         reason: String,
     },
+    /// -> queued, for another attempt of the same run; the node is taken off the row.
+    Requeued {
+        /// The number of that attempt.
+        attempt: u32,
+        /// Retries of the run by then.
+        retry_count: u32,
+    },
     /// -> completed; the node is taken off the row.
     Completed {
         /// What the work returned.
@@ -169,6 +272,7 @@ impl Change {
         match self {
             Self::Append => None,
             Self::Cancelling { .. } => Some(Status::Cancelling),
+            Self::Requeued { .. } => Some(Status::Queued),
             Self::Completed { .. } => Some(Status::Completed),
             Self::Failed { .. } => Some(Status::Failed),
             Self::Cancelled { .. } => Some(Status::Cancelled),
@@ -212,13 +316,24 @@ pub enum Applied {
     Moved(Current),
 }
 
-/// A task that is on record as held by a node that is dead or gone.
+/// A task that is on record as held by a node.
 #[derive(Debug, Clone)]
-pub struct Orphan {
+pub struct Held {
     /// The task.
     pub key: Key,
     /// Its row.
     pub current: Current,
+}
+
+/// A node asks for the run that has waited longest for one like it.
+#[derive(Debug, Clone)]
+pub struct QueuedClaim {
+    /// The node; it must be alive.
+    pub node: NodeId,
+    /// The models that it has a free slot for.
+    pub models: Vec<ModelKey>,
+    /// The time that goes on record as `started_at`, where the run has none yet.
+    pub at: Timestamp,
 }
 
 /// Which events of a task are wanted, in the order of `seq`.
@@ -272,24 +387,55 @@ pub enum Signalled {
 /// Dropping a returned future does not undo what it asked for: the write may still happen.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Makes `node` a living node. Where the storage admits one process only, all others are marked dead in the same
-    /// step, so that [`Store::orphans`] finds what they left.
-    async fn join(&self, node: &NodeId, at: Timestamp) -> StoreResult<()>;
+    /// Makes a process a living node, and hands out what keeps it alive.
+    async fn join(&self, node: NewNode) -> StoreResult<Box<dyn Heartbeat>>;
+
+    /// Marks dead every node that is: death is a write, under the lock of the node's row, and the condition is compared
+    /// in that very write, so that a node which renews in the same moment either lives or is told. Returns those that
+    /// this call has buried.
+    async fn bury(&self, evidence: Evidence) -> StoreResult<Vec<NodeId>>;
+
+    /// Whether any living node serves a model.
+    async fn serves(&self, model: &ModelKey) -> StoreResult<bool>;
 
     /// Creates a task, unless one of that name is there. Assigned ids rise from 1 within a model, skip those that are
-    /// taken, and may have gaps.
+    /// taken, and may have gaps. A task whose key was deleted goes on from the run, the epoch and the seq of the deleted
+    /// one. An idempotency key is looked up first, and kept, in the same atomic step.
     async fn create(&self, task: NewTask, at: Timestamp) -> StoreResult<Create>;
 
-    /// Makes a node the holder of the next epoch of a task: run + 1, attempt 1, epoch + 1, status running. One atomic
-    /// step; of any number of concurrent claims of one startable task exactly one wins.
+    /// Makes a node the holder of the next epoch of a task: run + 1, attempt 1, epoch + 1, status running (or, where
+    /// its place is the queue: run + 1, attempt 1, status queued). One atomic step; of any number of concurrent claims
+    /// of one startable task exactly one wins. An idempotency key is looked up before anything else, and kept, in that
+    /// same step, also by a claim that loses.
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim>;
+
+    /// Makes a node the holder of the next epoch of the task that was queued first among those of its models; none
+    /// where nothing waits for it, or the node is not alive.
+    async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>>;
 
     /// Applies a transition: compare, append, set, in one atomic step. Concurrent calls may share one commit; each
     /// gets its own answer, and one fenced writer never fails the others.
     async fn apply(&self, transition: Transition) -> StoreResult<Applied>;
 
     /// Up to `limit` tasks on record as held by a node that is dead or gone.
-    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Orphan>>;
+    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Held>>;
+
+    /// The tasks on record as held by a node, in a status.
+    async fn held(&self, node: &NodeId, status: Status) -> StoreResult<Vec<Held>>;
+
+    /// The rows of some tasks, in their order; none where there is no such task.
+    async fn rows(&self, keys: Vec<Key>) -> StoreResult<Vec<Option<Current>>>;
+
+    /// A number that rises with every cancel of a run that this node holds, and with every signal for one.
+    async fn inbox(&self, node: &NodeId) -> StoreResult<u64>;
+
+    /// Rises after a commit of anybody, in this process or another: the time to look again. A hint; it may come late,
+    /// once for many commits, or without any.
+    fn changes(&self) -> watch::Receiver<u64>;
+
+    /// Removes, in small steps that hold up nobody, what is on record and of no use: what deleted tasks have left,
+    /// tombstones and idempotency keys whose time is over, dead nodes that hold nothing. True where there is more.
+    async fn tidy(&self, at: Timestamp) -> StoreResult<bool>;
 
     /// A task's record.
     async fn task(&self, key: &Key) -> StoreResult<Option<Task>>;
@@ -300,8 +446,9 @@ pub trait Store: Send + Sync + 'static {
     /// A page of events. None where the task has none in that range (or is gone).
     async fn events(&self, key: &Key, range: EventRange) -> StoreResult<Vec<Event>>;
 
-    /// Deletes a task with its events and signals, unless it is active.
-    async fn delete(&self, key: &Key) -> StoreResult<Delete>;
+    /// Deletes a task with its events and signals, unless it is active. Its key keeps a tombstone, from which a new task
+    /// of that key goes on.
+    async fn delete(&self, key: &Key, at: Timestamp) -> StoreResult<Delete>;
 
     /// Puts a signal on record for the active run, or for the next run of a pending task. Numbered under the task's
     /// row lock.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use soloist::{Cancel, CancelOptions, From, MemoryStore, Start, Status, Store};
+use soloist::{Cancel, CancelOptions, From, Start, Status};
 
-use crate::models::{create, drain, open, open_on, start, until, watch};
+use crate::models::{create, drain, open, start, until, watch};
 
 async fn run(how: &str) -> (soloist::Task, Vec<soloist::Event>) {
     let coordinator = open().await;
@@ -137,35 +137,6 @@ async fn a_signal_sent_before_the_work_listens_is_handed_to_it() {
     until(&mut watch(&coordinator, &key, From::RunStart).await, "waiting").await;
     coordinator.signal(&key, "go", soloist::Json::parse("3").unwrap()).await.unwrap();
     assert_eq!(coordinator.ended(&key, 2).await.unwrap().final_value.unwrap().as_str(), "3");
-}
-
-#[tokio::test]
-async fn what_a_dead_process_left_running_is_ended_as_node_lost() {
-    let store = std::sync::Arc::new(MemoryStore::new());
-    let dead = open_on(store.clone()).await;
-    let running = create(&dead, "t/Wait/1", "{}").await;
-    let cancelling = create(&dead, "t/End/1", r#"{"how":"deaf"}"#).await;
-    for key in [&running, &cancelling] {
-        start(&dead, key).await;
-    }
-    until(&mut watch(&dead, &cancelling, From::RunStart).await, "deaf").await;
-    until(&mut watch(&dead, &running, From::RunStart).await, "waiting").await;
-    dead.cancel(&cancelling, CancelOptions { reason: Some("late".into()), run: None }).await.unwrap();
-
-    let next = open_on(store.clone()).await;
-    let task = next.task(&running).await.unwrap();
-    assert_eq!((task.status, task.epoch.0), (Status::Failed, 2));
-    assert_eq!(task.failure.unwrap().error_type, "NodeLost");
-    let task = next.task(&cancelling).await.unwrap();
-    assert_eq!((task.status, task.cancellation_reason.as_deref()), (Status::Cancelled, Some("late")));
-
-    // s6: the old process is fenced. Its work is let go, and nothing of it reaches the log.
-    let before = store.task(&running).await.unwrap().unwrap().last_seq;
-    dead.signal(&running, "go", soloist::Json::null()).await.unwrap();
-    let refused = dead.start(&running, soloist::StartOptions::default()).await;
-    assert!(!matches!(refused, Ok(Start::Started { .. })), "a dead node starts nothing: {refused:?}");
-    dead.shutdown(Duration::ZERO).await;
-    assert_eq!(store.task(&running).await.unwrap().unwrap().last_seq, before);
 }
 
 #[tokio::test]

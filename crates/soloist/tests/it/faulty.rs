@@ -10,11 +10,14 @@ use std::{
 
 use async_trait::async_trait;
 use soloist::{
-    Cancel, CancelOptions, Create, Delete, Event, From, Json, Key, MemoryStore, NewTask, NodeId, Run, Start,
-    Status, Store, StoreError, Task, TaskFilter, TaskPage, Timestamp,
-    store::{Applied, Claim, ClaimRequest, EventRange, Orphan, Signal, Signalled, StoreResult, Transition},
+    Cancel, CancelOptions, Create, Delete, Event, Failure, From, Json, Key, MemoryStore, ModelKey, NewTask,
+    NodeId, Run, Start, Status, Store, StoreError, Task, TaskFilter, TaskPage, Timestamp,
+    store::{
+        Applied, Change, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode,
+        QueuedClaim, Signal, Signalled, StoreResult, Transition, Won, Writer,
+    },
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use soloist::{SubscribeOptions, Subscribed};
 
@@ -54,8 +57,16 @@ fn cut() -> StoreError {
 
 #[async_trait]
 impl Store for Line {
-    async fn join(&self, node: &NodeId, at: Timestamp) -> StoreResult<()> {
-        self.store.join(node, at).await
+    async fn join(&self, node: NewNode) -> StoreResult<Box<dyn Heartbeat>> {
+        self.store.join(node).await
+    }
+
+    async fn bury(&self, evidence: Evidence) -> StoreResult<Vec<NodeId>> {
+        self.store.bury(evidence).await
+    }
+
+    async fn serves(&self, model: &ModelKey) -> StoreResult<bool> {
+        self.store.serves(model).await
     }
 
     async fn create(&self, task: NewTask, at: Timestamp) -> StoreResult<Create> {
@@ -69,6 +80,10 @@ impl Store for Line {
             held.acquire().await.unwrap().forget();
         }
         answer
+    }
+
+    async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
+        self.store.claim_queued(request).await
     }
 
     async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
@@ -88,8 +103,28 @@ impl Store for Line {
         if take_one(&self.lose_answers) { Err(cut()) } else { answer }
     }
 
-    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Orphan>> {
+    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Held>> {
         self.store.orphans(limit).await
+    }
+
+    async fn held(&self, node: &NodeId, status: Status) -> StoreResult<Vec<Held>> {
+        self.store.held(node, status).await
+    }
+
+    async fn rows(&self, keys: Vec<Key>) -> StoreResult<Vec<Option<Current>>> {
+        self.store.rows(keys).await
+    }
+
+    async fn inbox(&self, node: &NodeId) -> StoreResult<u64> {
+        self.store.inbox(node).await
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.store.changes()
+    }
+
+    async fn tidy(&self, at: Timestamp) -> StoreResult<bool> {
+        self.store.tidy(at).await
     }
 
     async fn task(&self, key: &Key) -> StoreResult<Option<Task>> {
@@ -109,8 +144,8 @@ impl Store for Line {
         self.store.events(key, range).await
     }
 
-    async fn delete(&self, key: &Key) -> StoreResult<Delete> {
-        self.store.delete(key).await
+    async fn delete(&self, key: &Key, at: Timestamp) -> StoreResult<Delete> {
+        self.store.delete(key, at).await
     }
 
     async fn signal(&self, key: &Key, name: &str, data: Json, at: Timestamp) -> StoreResult<Signalled> {
@@ -201,14 +236,22 @@ async fn a_task_that_is_deleted_under_its_run_fences_it() {
     let coordinator = open_on(line.clone()).await;
     let key = create(&coordinator, "t/Wait/1", "{}").await;
     start(&coordinator, &key).await;
-    // What no call of the library does: the record goes while the run is active.
-    let other = open_on(line.clone()).await;
-    assert_eq!(other.task(&key).await.unwrap().status, Status::Failed);
-    assert_eq!(other.delete(&key).await.unwrap(), Delete::Deleted);
+    // Another process takes this one for dead, ends its run, and deletes the record.
+    let (held, at) = (line.store.task(&key).await.unwrap().unwrap(), Timestamp::now());
+    let lost = Transition {
+        key: key.clone(),
+        writer: Writer::Outsider { epoch: held.epoch, event: None },
+        from: Status::Running,
+        change: Change::Failed { failure: Failure::new("NodeLost", "its node died") },
+        epoch_after: held.epoch.next(),
+        at,
+    };
+    assert!(matches!(line.store.apply(lost).await, Ok(Applied::Committed { .. })));
+    assert_eq!(line.store.delete(&key, at).await.unwrap(), Delete::Deleted);
     coordinator.signal(&key, "go", Json::null()).await.unwrap();
     coordinator.shutdown(Duration::ZERO).await;
     assert_eq!(coordinator.stats().running, 0);
-    assert!(other.task(&key).await.is_err());
+    assert!(coordinator.task(&key).await.is_err());
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 mod attempts;
 mod faulty;
 mod models;
+mod nodes;
 mod starts;
 mod state_table;
 mod viewers;

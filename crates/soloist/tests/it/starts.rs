@@ -50,8 +50,8 @@ async fn whoever_sees_the_end_and_starts_again_at_once_wins() {
 async fn under_the_policy_once_a_finished_task_stays_finished() {
     let coordinator = open().await;
     let key = create(&coordinator, "t/Count/1", r#"{"events":0}"#).await;
-    let once = StartOptions { policy: Policy::Once };
-    assert_eq!(coordinator.start(&key, once).await.unwrap(), Start::Started { run: 1 });
+    let once = StartOptions { policy: Policy::Once, ..StartOptions::default() };
+    assert_eq!(coordinator.start(&key, once.clone()).await.unwrap(), Start::Started { run: 1 });
     coordinator.ended(&key, 1).await.unwrap();
     let again = coordinator.start(&key, once).await.unwrap();
     assert_eq!(again, Start::AlreadyFinished { run: 1, status: Status::Completed });

@@ -9,7 +9,7 @@ use soloist::{
     store::{Applied, Change, Transition, Writer, guard},
 };
 
-use super::{int, read};
+use super::{int, read, write};
 use crate::{
     error::SqlResult,
     rows::{self, Active},
@@ -29,17 +29,26 @@ pub(crate) fn apply(conn: &Connection, t: &Transition) -> SqlResult<Applied> {
             let set = named_params! { ":from": t.from.as_str(), ":reason": reason, ":at": t.at.as_micros() };
             compare_and_set(conn, t, include_str!("../sql/cancel.sql"), set)?
         }
+        Change::Requeued { attempt, retry_count } => {
+            let set = named_params! {
+                ":from": t.from.as_str(), ":attempt": attempt, ":retry_count": retry_count, ":at": t.at.as_micros(),
+            };
+            compare_and_set(conn, t, include_str!("../sql/requeue.sql"), set)?
+        }
         Change::Completed { final_value } => finish(conn, t, Some(final_value), None, None)?,
         Change::Failed { failure } => finish(conn, t, None, Some(failure), None)?,
         Change::Cancelled { reason } => finish(conn, t, None, None, Some(reason))?,
     };
     let Some(set) = set else { return refused(conn, t) };
     match &t.writer {
-        Writer::Holder { events, .. } => write(conn, set.number, events)?,
+        Writer::Holder { events, .. } => insert(conn, set.number, events)?,
         Writer::Outsider { event: Some(event), .. } => {
-            write(conn, set.number, &[event.clone().at(set.last_seq, set.run, t.epoch_after)])?;
+            insert(conn, set.number, &[event.clone().at(set.last_seq, set.run, t.epoch_after)])?;
         }
         Writer::Outsider { event: None, .. } => {}
+    }
+    if let Change::Cancelling { .. } = t.change {
+        write::notify(conn, &t.key)?;
     }
     if t.change.to().is_some_and(|to| to.is_finished()) {
         conn.prepare_cached(include_str!("../sql/silence.sql"))?
@@ -90,7 +99,7 @@ fn compare_and_set(
     Ok(conn.prepare_cached(sql)?.query_row(&*params, read).optional()?)
 }
 
-fn write(conn: &Connection, number: i64, events: &[Event]) -> SqlResult<()> {
+fn insert(conn: &Connection, number: i64, events: &[Event]) -> SqlResult<()> {
     let mut insert = conn.prepare_cached(include_str!("../sql/event.sql"))?;
     for event in events {
         insert.execute((

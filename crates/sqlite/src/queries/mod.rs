@@ -4,13 +4,15 @@
 
 mod apply;
 mod read;
+mod tidy;
 mod write;
 
 pub(crate) use apply::apply;
-pub(crate) use read::{active, events, list, orphans, signals, task};
-pub(crate) use write::{Created, claim, create, delete, join, signal};
+pub(crate) use read::{active, events, held, inbox, list, orphans, queued, serves, signals, task};
+pub(crate) use tidy::{dead, forget, tidy};
+pub(crate) use write::{claim, claim_queued, create, delete, signal};
 
 /// A number of ours as SQLite keeps it. What is larger than it can keep lies beyond every row.
-fn int(n: impl TryInto<i64>) -> i64 {
+pub(crate) fn int(n: impl TryInto<i64>) -> i64 {
     n.try_into().unwrap_or(i64::MAX)
 }

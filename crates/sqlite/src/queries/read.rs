@@ -2,10 +2,10 @@
 //!
 //! Decides: where a page ends; it always holds at least one row where there is one.
 
-use rusqlite::{Connection, ToSql, named_params};
+use rusqlite::{Connection, OptionalExtension, Rows, ToSql, named_params};
 use soloist::{
-    Event, Key, NodeId, Run, Task, TaskFilter, TaskPage, limits,
-    store::{EventRange, Orphan, Signal},
+    Event, Key, ModelKey, NodeId, Run, Status, Task, TaskFilter, TaskPage, limits,
+    store::{EventRange, Held, Signal},
 };
 
 use super::int;
@@ -23,14 +23,38 @@ pub(crate) fn active(conn: &Connection, key: &Key, asking: Option<&NodeId>) -> S
     found.next()?.map(rows::active).transpose()
 }
 
-pub(crate) fn orphans(conn: &Connection, limit: usize) -> SqlResult<Vec<Orphan>> {
+pub(crate) fn orphans(conn: &Connection, limit: usize) -> SqlResult<Vec<Held>> {
     let mut query = conn.prepare_cached(include_str!("../sql/orphans.sql"))?;
-    let mut found = query.query(named_params! { ":limit": int(limit) })?;
-    let mut orphans = Vec::new();
+    all_held(query.query(named_params! { ":limit": int(limit) })?)
+}
+
+pub(crate) fn held(conn: &Connection, node: &NodeId, status: Status) -> SqlResult<Vec<Held>> {
+    let mut query = conn.prepare_cached(include_str!("../sql/held.sql"))?;
+    all_held(query.query(named_params! { ":node": node.as_str(), ":status": status.as_str() })?)
+}
+
+fn all_held(mut found: Rows<'_>) -> SqlResult<Vec<Held>> {
+    let mut held = Vec::new();
     while let Some(row) = found.next()? {
-        orphans.push(Orphan { key: rows::key(row)?, current: rows::current(row)? });
+        held.push(Held { key: rows::key(row)?, current: rows::current(row)? });
     }
-    Ok(orphans)
+    Ok(held)
+}
+
+pub(crate) fn inbox(conn: &Connection, node: &NodeId) -> SqlResult<u64> {
+    let mut query = conn.prepare_cached(include_str!("../sql/inbox.sql"))?;
+    let inbox = query.query_row(named_params! { ":node": node.as_str() }, |row| row.get(0)).optional()?;
+    Ok(inbox.unwrap_or_default())
+}
+
+pub(crate) fn queued(conn: &Connection) -> SqlResult<bool> {
+    Ok(conn.prepare_cached(include_str!("../sql/queued.sql"))?.query_row([], |row| row.get(0))?)
+}
+
+pub(crate) fn serves(conn: &Connection, model: &ModelKey) -> SqlResult<bool> {
+    let mut query = conn.prepare_cached(include_str!("../sql/serves.sql"))?;
+    let params = named_params! { ":app": model.app(), ":model": model.model() };
+    Ok(query.query_row(params, |row| row.get(0))?)
 }
 
 pub(crate) fn task(conn: &Connection, key: &Key) -> SqlResult<Option<Task>> {

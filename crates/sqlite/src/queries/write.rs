@@ -5,9 +5,11 @@
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 use soloist::{
-    Delete, Epoch, Json, Key, NewId, NewTask, NodeId, Task, Timestamp, limits,
-    state::Policy,
-    store::{Claim, ClaimRequest, Signalled, Won, guard},
+    Create, Delete, Json, Key, NewId, NewTask, Timestamp,
+    idempotency::Idempotency,
+    limits,
+    state::{Place, Policy},
+    store::{Claim, ClaimRequest, QueuedClaim, Signalled, Won, guard},
 };
 
 use super::{int, read};
@@ -16,24 +18,70 @@ use crate::{
     rows,
 };
 
-/// What became of a create.
-pub(crate) enum Created {
-    /// The task is new.
-    New(Task),
-    /// One of that key was there.
-    There(Task),
+/// The first use of an idempotency key.
+struct Used {
+    digest: String,
+    task: Key,
+    started: bool,
+    run: u64,
+    /// Whether its task is still there.
+    there: bool,
 }
 
-pub(crate) fn join(conn: &Connection, node: &NodeId, at: Timestamp) -> SqlResult<()> {
-    let node = node.as_str();
-    conn.prepare_cached(include_str!("../sql/join.sql"))?
-        .execute(named_params! { ":node": node, ":at": at.as_micros() })?;
-    conn.prepare_cached(include_str!("../sql/bury.sql"))?.execute(named_params! { ":node": node })?;
-    conn.prepare_cached(include_str!("../sql/forget.sql"))?.execute([])?;
+/// Looks a key up, before anything else in the transaction.
+fn used(conn: &Connection, target: &str, key: &Idempotency) -> SqlResult<Option<Used>> {
+    let mut query = conn.prepare_cached(include_str!("../sql/used.sql"))?;
+    let mut found = query.query(named_params! {
+        ":subject": key.subject, ":call": key.call.as_str(), ":target": target, ":key": key.key,
+    })?;
+    let Some(row) = found.next()? else { return Ok(None) };
+    let name: String = row.get("name")?;
+    let task =
+        name.parse().map_err(|_| SqlError::Corrupt("the task of an idempotency key is none".to_owned()))?;
+    Ok(Some(Used {
+        digest: row.get("digest")?,
+        task,
+        started: row.get("started")?,
+        run: row.get("run")?,
+        there: row.get("there")?,
+    }))
+}
+
+/// Keeps what the first use of a key is told.
+fn use_key(
+    conn: &Connection,
+    target: &str,
+    key: &Idempotency,
+    task: (i64, &Key),
+    told: (bool, u64),
+    at: Timestamp,
+) -> SqlResult<()> {
+    conn.prepare_cached(include_str!("../sql/use.sql"))?.execute(named_params! {
+        ":subject": key.subject, ":call": key.call.as_str(), ":target": target, ":key": key.key,
+        ":digest": key.digest, ":task": task.0, ":name": task.1.to_string(),
+        ":started": told.0, ":run": int(told.1), ":at": at.as_micros(),
+    })?;
     Ok(())
 }
 
-pub(crate) fn create(conn: &Connection, new: &NewTask, at: Timestamp) -> SqlResult<Created> {
+pub(crate) fn create(conn: &Connection, new: &NewTask, at: Timestamp) -> SqlResult<Create> {
+    let target = match &new.id {
+        NewId::Named(key) => key.to_string(),
+        NewId::Assigned(model_key) => model_key.to_string(),
+    };
+    let record = |key: &Key| {
+        read::task(conn, key)?
+            .ok_or_else(|| SqlError::Corrupt(format!("{key} is on record without its input")))
+    };
+    if let Some(key) = &new.idempotency
+        && let Some(first) = used(conn, &target, key)?
+    {
+        return Ok(match first {
+            Used { digest, .. } if digest != key.digest => Create::KeyReused,
+            Used { there: true, task, .. } => Create::Replayed(record(&task)?),
+            Used { task, .. } => Create::ReplayedDeleted(task),
+        });
+    }
     let (key, number) = match &new.id {
         NewId::Named(key) => (key.clone(), insert(conn, key, new, at)?),
         NewId::Assigned(model_key) => loop {
@@ -51,58 +99,116 @@ pub(crate) fn create(conn: &Connection, new: &NewTask, at: Timestamp) -> SqlResu
     if let Some(number) = number {
         conn.prepare_cached(include_str!("../sql/input.sql"))?
             .execute(named_params! { ":task": number, ":input": new.input.as_str() })?;
+        conn.prepare_cached(include_str!("../sql/revive.sql"))?
+            .execute(named_params! { ":app": key.app(), ":model": key.model(), ":id": key.id() })?;
     }
-    let task = read::task(conn, &key)?
-        .ok_or_else(|| SqlError::Corrupt(format!("{key} is on record without its input")))?;
-    Ok(if number.is_some() { Created::New(task) } else { Created::There(task) })
+    let task = record(&key)?;
+    let created = match number {
+        Some(_) => Create::Created(task),
+        None if task.input.same_value(&new.input) => Create::Exists(task),
+        None => return Ok(Create::Differs(task)),
+    };
+    if let Some(used) = &new.idempotency {
+        let row = read::active(conn, &key, None)?;
+        let number = row.ok_or_else(|| SqlError::Corrupt(format!("{key} has no row")))?.number;
+        use_key(conn, &target, used, (number, &key), (false, 0), at)?;
+    }
+    Ok(created)
 }
 
 fn insert(conn: &Connection, key: &Key, new: &NewTask, at: Timestamp) -> SqlResult<Option<i64>> {
     let mut create = conn.prepare_cached(include_str!("../sql/create.sql"))?;
     let params = named_params! {
         ":app": key.app(), ":model": key.model(), ":id": key.id(),
-        ":owner": new.owner, ":at": at.as_micros(),
+        ":owner": new.owner, ":max_retries": new.max_retries, ":at": at.as_micros(),
     };
     Ok(create.query_row(params, |row| row.get(0)).optional()?)
 }
 
 pub(crate) fn claim(conn: &Connection, request: &ClaimRequest) -> SqlResult<Claim> {
     let key = &request.key;
+    let Some(idempotency) = &request.idempotency else { return decide(conn, request) };
+    let target = key.to_string();
+    if let Some(first) = used(conn, &target, idempotency)? {
+        let Some(row) = read::active(conn, key, None)? else { return Ok(Claim::Missing) };
+        return Ok(if first.digest == idempotency.digest {
+            Claim::Replayed { started: first.started, run: first.run, current: row.current }
+        } else {
+            Claim::KeyReused
+        });
+    }
+    let answer = decide(conn, request)?;
+    if matches!(answer, Claim::Missing | Claim::NodeDead) {
+        return Ok(answer);
+    }
+    let row = read::active(conn, key, None)?;
+    let row = row.ok_or_else(|| SqlError::Corrupt(format!("{key} has no row")))?;
+    let started = matches!(answer, Claim::Won(_) | Claim::Queued(_));
+    use_key(conn, &target, idempotency, (row.number, key), (started, row.current.run), request.at)?;
+    Ok(answer)
+}
+
+/// The race itself: one conditional statement.
+fn decide(conn: &Connection, request: &ClaimRequest) -> SqlResult<Claim> {
+    let key = &request.key;
+    let here = request.place == Place::Here;
     let mut claim = conn.prepare_cached(include_str!("../sql/claim.sql"))?;
     let mut claimed = claim.query(named_params! {
         ":app": key.app(), ":model": key.model(), ":id": key.id(), ":node": request.node.as_str(),
-        ":restart": request.policy == Policy::Restart, ":at": request.at.as_micros(),
+        ":restart": request.policy == Policy::Restart, ":here": here, ":at": request.at.as_micros(),
     })?;
-    if let Some(row) = claimed.next()? {
-        return Ok(Claim::Won(Won {
-            run: row.get("run")?,
-            attempt: row.get("attempt")?,
-            epoch: Epoch(row.get("epoch")?),
-            last_seq: row.get("last_seq")?,
-            started_at: Timestamp::from_micros(row.get("started_at")?),
-            input: Json::from_store(row.get_ref("input")?.as_str()?),
-        }));
-    }
+    let won = match claimed.next()? {
+        Some(row) if here => return Ok(Claim::Won(rows::won(row)?)),
+        row => row.is_some(),
+    };
+    drop(claimed);
     let row = read::active(conn, key, Some(&request.node))?;
+    if won {
+        let row = row.ok_or_else(|| SqlError::Corrupt(format!("{key} has no row")))?;
+        return Ok(Claim::Queued(row.current));
+    }
     let alive = row.as_ref().is_some_and(|row| row.alive);
     guard::lost_claim(row.map(|row| row.current), request.policy, alive).ok_or_else(|| {
         SqlError::Corrupt(format!("{key} is startable on record, and yet its claim matched no row"))
     })
 }
 
-pub(crate) fn delete(conn: &Connection, key: &Key) -> SqlResult<Delete> {
-    let gone: Option<i64> = conn
+pub(crate) fn claim_queued(conn: &Connection, request: &QueuedClaim) -> SqlResult<Option<(Key, Won)>> {
+    let models: Vec<String> = request.models.iter().map(ToString::to_string).collect();
+    // Names of models hold nothing that JSON would have to escape.
+    let models =
+        format!("[{}]", models.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(","));
+    let mut claim = conn.prepare_cached(include_str!("../sql/claim_queued.sql"))?;
+    let mut claimed = claim.query(named_params! {
+        ":models": models, ":node": request.node.as_str(), ":at": request.at.as_micros(),
+    })?;
+    claimed.next()?.map(|row| Ok((rows::key(row)?, rows::won(row)?))).transpose()
+}
+
+pub(crate) fn delete(conn: &Connection, key: &Key, at: Timestamp) -> SqlResult<Delete> {
+    let gone: Option<(i64, i64, i64, i64)> = conn
         .prepare_cached(include_str!("../sql/delete.sql"))?
         .query_row(named_params! { ":app": key.app(), ":model": key.model(), ":id": key.id() }, |row| {
-            row.get(0)
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
         })
         .optional()?;
-    Ok(match gone {
-        Some(_) => Delete::Deleted,
-        None => {
-            read::active(conn, key, None)?.map_or(Delete::Missing, |row| Delete::Active(row.current.status))
-        }
-    })
+    let Some((number, run, epoch, last_seq)) = gone else {
+        let row = read::active(conn, key, None)?;
+        return Ok(row.map_or(Delete::Missing, |row| Delete::Active(row.current.status)));
+    };
+    conn.prepare_cached(include_str!("../sql/entomb.sql"))?.execute(named_params! {
+        ":app": key.app(), ":model": key.model(), ":id": key.id(),
+        ":run": run, ":epoch": epoch, ":last_seq": last_seq, ":at": at.as_micros(),
+    })?;
+    conn.prepare_cached(include_str!("../sql/deleted.sql"))?.execute(named_params! { ":task": number })?;
+    Ok(Delete::Deleted)
+}
+
+/// Tells the node that holds a task, if one does, that somebody has written for its run.
+pub(crate) fn notify(conn: &Connection, key: &Key) -> SqlResult<()> {
+    conn.prepare_cached(include_str!("../sql/notify.sql"))?
+        .execute(named_params! { ":app": key.app(), ":model": key.model(), ":id": key.id() })?;
+    Ok(())
 }
 
 pub(crate) fn signal(
@@ -118,7 +224,9 @@ pub(crate) fn signal(
         ":at": at.as_micros(), ":max": int(limits::SIGNALS_MAX_PER_RUN),
     })?;
     if let Some(row) = recorded.next()? {
-        return rows::recorded(row);
+        let recorded = rows::recorded(row)?;
+        notify(conn, key)?;
+        return Ok(recorded);
     }
     Ok(match read::active(conn, key, None)?.map(|row| row.current.status) {
         None => Signalled::Missing,
@@ -129,7 +237,7 @@ pub(crate) fn signal(
 
 #[cfg(test)]
 mod tests {
-    use soloist::Status;
+    use soloist::{Epoch, NodeId, Status};
 
     use super::*;
     use crate::open;
@@ -142,8 +250,11 @@ mod tests {
         let conn = open::file(&dir.path().join("a.db")).unwrap();
         let at = Timestamp::from_micros(0);
         let [dead, alive, gone] = [NodeId::random(), NodeId::random(), NodeId::random()];
-        conn.execute("INSERT INTO node VALUES (?1, 0, 1), (?2, 0, 0)", [dead.as_str(), alive.as_str()])
-            .unwrap();
+        conn.execute(
+            "INSERT INTO node (id, joined_at, dead) VALUES (?1, 0, 1), (?2, 0, 0)",
+            [dead.as_str(), alive.as_str()],
+        )
+        .unwrap();
         for status in Status::ALL {
             for policy in [Policy::Restart, Policy::Once] {
                 for node in [&dead, &gone, &alive] {
@@ -159,7 +270,14 @@ mod tests {
                     let row = read::active(&conn, &key, Some(node)).unwrap().unwrap();
                     assert_eq!(row.alive, node == &alive);
                     let expected = guard::lost_claim(Some(row.current), policy, node == &alive);
-                    let request = ClaimRequest { key: key.clone(), node: node.clone(), policy, at };
+                    let request = ClaimRequest {
+                        key: key.clone(),
+                        node: node.clone(),
+                        policy,
+                        place: Place::Here,
+                        idempotency: None,
+                        at,
+                    };
                     let answer = claim(&conn, &request).unwrap();
                     match (&expected, &answer) {
                         (None, Claim::Won(won)) => {

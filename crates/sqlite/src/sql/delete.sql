@@ -1,9 +1,9 @@
--- delete: remove a task with its input, events and signals.
--- called by  Store::delete
+-- delete: remove a task with its input and signals; its events are cleared away later, and nobody reads them.
+-- called by  Store::delete, before entomb.sql and deleted.sql in the same transaction
 -- guard      no run is active
--- returns    the task's number; no row means that it is active, or not there
+-- returns    what its tombstone keeps; no row means that it is active, or not there
 -- atomic     one statement; what belongs to the task goes with its row
 DELETE FROM task
  WHERE app = :app AND model = :model AND id = :id
    AND status NOT IN ('queued', 'running', 'cancelling')
-RETURNING number
+RETURNING number, run, epoch, last_seq

@@ -1,7 +1,7 @@
--- join: make a node a living node.
--- called by  Store::join, before bury.sql in the same transaction
--- guard      none: ids are fresh with every start of a process
+-- join: make a process a living node.
+-- called by  Store::join, before serve.sql in the same transaction
+-- guard      none: names are fresh with every start of a process, and its lock file is locked already
 -- returns    nothing
 -- atomic     one statement
-INSERT INTO node (id, joined_at) VALUES (:node, :at)
-    ON CONFLICT (id) DO UPDATE SET dead = 0, joined_at = excluded.joined_at
+INSERT INTO node (id, joined_at, boot_id, lease_ms, lease_until_ms, lock_device, lock_inode)
+VALUES (:node, :at, :boot, :lease, :now + :lease, :device, :inode)

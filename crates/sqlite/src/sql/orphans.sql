@@ -3,7 +3,8 @@
 -- guard      none; it only reads, and a takeover compares the epoch that it saw
 -- returns    the rows, oldest task first
 -- atomic     one statement
-SELECT app, model, id, status, run, attempt, epoch, node, started_at, last_seq, cancellation_reason
+SELECT app, model, id, status, run, attempt, epoch, node, started_at, last_seq, cancellation_reason,
+       retry_count, max_retries
   FROM task INDEXED BY task_held
  WHERE node IS NOT NULL
    AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = task.node AND NOT node.dead)

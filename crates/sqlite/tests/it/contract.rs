@@ -1,21 +1,15 @@
-//! Every promise of every store. A process is an open file; one at a time.
+//! Every promise of every store. A process is an open file, beside others.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use soloist::Store;
-use soloist_sqlite::SqliteStore;
-use soloist_store_contract::{Harness, contract};
+use soloist_sqlite::{SqliteOptions, SqliteStore};
+use soloist_store_contract::{Harness, ManualBootClock, contract};
 use tempfile::TempDir;
 
 struct Sqlite {
     dir: TempDir,
-}
-
-impl Sqlite {
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("soloist.db")
-    }
 }
 
 #[async_trait]
@@ -24,12 +18,9 @@ impl Harness for Sqlite {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    async fn open(&self) -> Arc<dyn Store> {
-        Arc::new(SqliteStore::open(self.path()).unwrap())
-    }
-
-    async fn another(&self, living: &Arc<dyn Store>) -> Arc<dyn Store> {
-        living.clone()
+    async fn open(&self, clock: ManualBootClock) -> Arc<dyn Store> {
+        let options = SqliteOptions { boot_clock: Arc::new(clock), ..SqliteOptions::default() };
+        Arc::new(SqliteStore::open_with(self.dir.path().join("soloist.db"), options).unwrap())
     }
 }
 

@@ -9,7 +9,10 @@ use std::{
 
 use futures_util::future::join_all;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use soloist::{Key, NodeId, Store, Timestamp, store::EventRange};
+use soloist::{
+    Key, NodeId, Store, Timestamp, limits,
+    store::{EventRange, NewNode},
+};
 use soloist_sqlite::SqliteStore;
 use soloist_store_contract::stage::{append, committed, events};
 
@@ -21,7 +24,8 @@ const KILLS: u64 = 12;
 /// Appends to several runs at once for ever, and says after each answer what it was.
 async fn play(store: Arc<dyn Store>) {
     let node = NodeId::random();
-    store.join(&node, Timestamp::now()).await.unwrap();
+    let new = NewNode { id: node.clone(), lease: limits::LEASE, models: Vec::new(), at: Timestamp::now() };
+    let _beat = store.join(new).await.unwrap();
     let runs = (0..RUNS).map(|n| {
         let (store, node) = (store.clone(), node.clone());
         tokio::spawn(async move {
@@ -43,12 +47,19 @@ async fn lease(store: &dyn Store, node: &NodeId, n: usize) -> soloist::lease::Ru
     use soloist::{
         Json, NewTask, Policy,
         lease::RunLease,
+        state::Place,
         store::{Claim, ClaimRequest},
     };
     let key: Key = format!("crash/Model/{n}-{node}").parse().unwrap();
     store.create(NewTask::named(key.clone(), Json::parse("{}").unwrap()), Timestamp::now()).await.unwrap();
-    let request =
-        ClaimRequest { key: key.clone(), node: node.clone(), policy: Policy::Restart, at: Timestamp::now() };
+    let request = ClaimRequest {
+        key: key.clone(),
+        node: node.clone(),
+        policy: Policy::Restart,
+        place: Place::Here,
+        idempotency: None,
+        at: Timestamp::now(),
+    };
     let Claim::Won(won) = store.claim(request).await.unwrap() else { panic!("it is new") };
     RunLease::from_claim(key, node.clone(), &won)
 }

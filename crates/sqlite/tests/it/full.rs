@@ -7,7 +7,8 @@ use soloist::{
     event::NewEvent,
     lease::RunLease,
     limits,
-    store::{Applied, Claim, ClaimRequest, StoreError},
+    state::Place,
+    store::{Applied, Claim, ClaimRequest, NewNode, StoreError},
 };
 use soloist_sqlite::SqliteStore;
 use soloist_store_contract::stage::{ALL, append, committed};
@@ -38,7 +39,8 @@ async fn a_full_disk_is_told_to_all_of_a_group_and_passes() {
 
 async fn play(store: SqliteStore) {
     let node = NodeId::random();
-    store.join(&node, Timestamp::now()).await.unwrap();
+    let new = NewNode { id: node.clone(), lease: limits::LEASE, models: Vec::new(), at: Timestamp::now() };
+    let _beat = store.join(new).await.unwrap();
     let leases = join_all((0..8).map(|n| lease(&store, &node, n))).await;
     assert_eq!(write(&store, &leases[0], 0, 1).await, Ok(Applied::Committed { last_seq: 1 }));
 
@@ -72,8 +74,14 @@ async fn write(store: &SqliteStore, lease: &RunLease, after: u64, count: u64) ->
 async fn lease(store: &SqliteStore, node: &NodeId, n: usize) -> RunLease {
     let key: soloist::Key = format!("full/Model/{n}").parse().unwrap();
     store.create(NewTask::named(key.clone(), Json::parse("{}").unwrap()), Timestamp::now()).await.unwrap();
-    let request =
-        ClaimRequest { key: key.clone(), node: node.clone(), policy: Policy::Restart, at: Timestamp::now() };
+    let request = ClaimRequest {
+        key: key.clone(),
+        node: node.clone(),
+        policy: Policy::Restart,
+        place: Place::Here,
+        idempotency: None,
+        at: Timestamp::now(),
+    };
     let Claim::Won(won) = store.claim(request).await.unwrap() else { panic!("it is new") };
     RunLease::from_claim(key, node.clone(), &won)
 }

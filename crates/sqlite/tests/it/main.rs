@@ -6,5 +6,6 @@ mod child;
 mod contract;
 mod crash;
 mod full;
+mod nodes;
 mod open;
 mod sql;

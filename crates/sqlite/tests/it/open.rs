@@ -26,7 +26,7 @@ async fn every_file_is_for_its_owner_only() {
     let dir = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(dir.path().join("a.db")).unwrap();
     write(&store).await;
-    for name in ["a.db", "a.db-wal", "a.db-shm", "a.db-lock"] {
+    for name in ["a.db", "a.db-wal", "a.db-shm", "a.db-lock", "a.db-next", "a.db-turn"] {
         assert_eq!(mode(&dir.path().join(name)), 0o600, "{name}");
     }
 }
@@ -47,7 +47,7 @@ async fn a_file_has_a_write_ahead_log_and_strict_tables() {
             |r| r.get(0),
         )
         .unwrap();
-    assert_eq!(strict, 6);
+    assert_eq!(strict, 10);
 }
 
 #[test]
@@ -57,46 +57,48 @@ fn a_closed_file_is_one_file_and_opens_again() {
     drop(SqliteStore::open(&path).unwrap());
     let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["a.db", "a.db-lock"]);
+    assert_eq!(names, ["a.db", "a.db-lock", "a.db-next", "a.db-turn"]);
     SqliteStore::open(&path).unwrap();
 }
 
 #[test]
-fn a_second_process_is_told_that_the_file_is_in_use_and_may_have_it_afterwards() {
-    if let Some(path) = child::part() {
-        let word = match SqliteStore::open(&path) {
-            Ok(_) => "opened".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        println!("told: {word}");
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("a.db");
-    let second = || {
-        let test = "open::a_second_process_is_told_that_the_file_is_in_use_and_may_have_it_afterwards";
-        let mut child = child::command(test, &path).spawn().unwrap();
-        let told: Vec<String> = child::said(&mut child, "told:").collect();
-        assert!(child.wait().unwrap().success());
-        told
-    };
-    let store = SqliteStore::open(&path).unwrap();
-    let expected = format!(
-        "{} is in use by another soloist process, and one process at a time may open it; stop that one, or name another file",
-        path.display()
-    );
-    assert_eq!(second(), [expected]);
-    drop(store);
-    assert_eq!(second(), ["opened"]);
-}
-
-#[test]
-fn a_file_in_use_is_known_by_every_link_to_it() {
+fn a_file_that_an_older_soloist_keeps_to_itself_is_refused_by_every_link_to_it() {
     let dir = tempfile::tempdir().unwrap();
     let (path, link) = (dir.path().join("a.db"), dir.path().join("b.db"));
-    let _store = SqliteStore::open(&path).unwrap();
+    let lock = fs::File::create(dir.path().join("a.db-lock")).unwrap();
+    fs::write(&path, "").unwrap();
+    lock.lock().unwrap();
     symlink(&path, &link).unwrap();
     assert!(matches!(SqliteStore::open(&link), Err(OpenError::InUse { .. })));
+    lock.unlock().unwrap();
+    SqliteStore::open(&link).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_of_version_1_is_upgraded_with_all_that_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let old = Connection::open(&path).unwrap();
+    old.pragma_update(None, "application_id", 0x536f_6c6f).unwrap();
+    old.execute_batch(include_str!("../../src/migrations/0001_tables.sql")).unwrap();
+    old.execute_batch(
+        "PRAGMA user_version = 1;
+         INSERT INTO node (id, joined_at) VALUES ('node-1', 0);
+         INSERT INTO task (app, model, id, status, run, attempt, epoch, node, last_seq, created_at, updated_at)
+                VALUES ('a', 'B', '1', 'running', 1, 1, 1, 'node-1', 1, 5, 5);
+         INSERT INTO input (task, json) VALUES (1, '{\"x\": 1}');
+         INSERT INTO event VALUES (1, 1, 1, 1, 5, 'note', 1, '7');",
+    )
+    .unwrap();
+    drop(old);
+    let store = SqliteStore::open(&path).unwrap();
+    let key = "a/B/1".parse().unwrap();
+    let task = store.task(&key).await.unwrap().unwrap();
+    assert_eq!((task.input.as_str(), task.last_seq), (r#"{"x": 1}"#, 1));
+    let orphans = store.orphans(10).await.unwrap();
+    assert_eq!(orphans.len(), 1, "nobody of version 1 lives on");
+    let all = soloist::store::EventRange { after: 0, until: 9, max_events: 9, max_bytes: 9 };
+    assert_eq!(store.events(&key, all).await.unwrap()[0].data.as_str(), "7");
 }
 
 #[test]
@@ -104,12 +106,12 @@ fn a_file_of_a_newer_version_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.db");
     drop(SqliteStore::open(&path).unwrap());
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 3).unwrap();
     let before = fs::read(&path).unwrap();
     let refusal = SqliteStore::open(&path).unwrap_err();
-    assert!(matches!(refusal, OpenError::NewerVersion { found: 2, known: 1, .. }), "{refusal}");
+    assert!(matches!(refusal, OpenError::NewerVersion { found: 3, known: 2, .. }), "{refusal}");
     assert!(
-        refusal.to_string().contains("has version 2, and this soloist knows versions up to 1"),
+        refusal.to_string().contains("has version 3, and this soloist knows versions up to 2"),
         "{refusal}"
     );
     assert_eq!(fs::read(&path).unwrap(), before);

@@ -63,7 +63,7 @@ fn what_runs_often_reads_one_range_of_an_index() {
     drop(SqliteStore::open(&path).unwrap());
     let conn = Connection::open(&path).unwrap();
     let key = "USING INDEX sqlite_autoindex_task_1 (app=? AND model=? AND id=?)";
-    for name in ["claim", "active", "append", "cancel", "finish", "delete", "task"] {
+    for name in ["claim", "active", "append", "cancel", "requeue", "finish", "delete", "task"] {
         let plan = plan(&conn, name);
         assert!(plan.contains(key) && !plan.contains("SCAN"), "{name}: {plan}");
     }
@@ -77,6 +77,10 @@ fn what_runs_often_reads_one_range_of_an_index() {
         list.contains("SEARCH task USING INTEGER PRIMARY KEY (rowid<?)") && !list.contains("B-TREE"),
         "{list}"
     );
+    let queued = plan(&conn, "claim_queued");
+    assert!(queued.contains("task USING INDEX task_queued") && !queued.contains("B-TREE"), "{queued}");
+    let held = plan(&conn, "held");
+    assert!(held.contains("task USING INDEX task_held (node=? AND status=?)"), "{held}");
     let orphans = plan(&conn, "orphans");
     assert!(orphans.contains("task USING INDEX task_held"), "{orphans}");
 }

@@ -4,22 +4,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use soloist::{MemoryStore, Store};
-use soloist_store_contract::{Harness, broken::CheckThenAct, claim};
+use soloist_store_contract::{Harness, ManualBootClock, broken::CheckThenAct, claim};
 
-struct Broken(Arc<dyn Store>);
+struct Broken(MemoryStore);
 
 #[async_trait]
 impl Harness for Broken {
     async fn fresh() -> Self {
-        Self(Arc::new(CheckThenAct(Arc::new(MemoryStore::new()))))
+        Self(MemoryStore::new())
     }
 
-    async fn open(&self) -> Arc<dyn Store> {
-        self.0.clone()
-    }
-
-    async fn another(&self, _living: &Arc<dyn Store>) -> Arc<dyn Store> {
-        self.0.clone()
+    async fn open(&self, clock: ManualBootClock) -> Arc<dyn Store> {
+        Arc::new(CheckThenAct(Arc::new(self.0.clone().with_boot_clock(clock))))
     }
 }
 

@@ -4,22 +4,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use soloist::{MemoryStore, Store};
-use soloist_store_contract::{Harness, contract};
+use soloist_store_contract::{Harness, ManualBootClock, contract};
 
-struct Memory(Arc<MemoryStore>);
+struct Memory(MemoryStore);
 
 #[async_trait]
 impl Harness for Memory {
     async fn fresh() -> Self {
-        Self(Arc::new(MemoryStore::new()))
+        Self(MemoryStore::new())
     }
 
-    async fn open(&self) -> Arc<dyn Store> {
-        self.0.clone()
-    }
-
-    async fn another(&self, _living: &Arc<dyn Store>) -> Arc<dyn Store> {
-        self.0.clone()
+    async fn open(&self, clock: ManualBootClock) -> Arc<dyn Store> {
+        Arc::new(self.0.clone().with_boot_clock(clock))
     }
 }
 

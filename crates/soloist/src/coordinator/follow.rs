@@ -1,0 +1,129 @@
+//! What other processes have written: their events for our viewers, cancels and signals for our runs, queued runs for
+//! our free slots.
+//!
+//! Decides: when this node looks. A change of the store is a hint, and a slow look goes on without any, so that a lost
+//! hint costs a delay and nothing else. One look serves all viewers of a task: it reads what is new once, into the
+//! window that they share, and nobody waits at the tail with a query of his own.
+//!
+//! Never decides what is true: the log and the rows are read, whatever the hint was.
+
+use std::sync::Arc;
+
+use super::Inner;
+use crate::{
+    Key, Status,
+    event::Batch,
+    hub::TopicUse,
+    lease::RunLease,
+    limits,
+    store::{EventRange, QueuedClaim, StoreResult},
+    task::Seq,
+};
+
+impl Inner {
+    /// Follows the store until this process closes.
+    pub(super) async fn follow(self: Arc<Self>) {
+        let mut changes = self.store.changes();
+        let mut inbox = None;
+        loop {
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = self.look.notified() => {}
+                () = tokio::time::sleep(limits::FOLLOW_ANYWAY) => {}
+                () = self.closing.cancelled() => return,
+            }
+            changes.mark_unchanged();
+            let looked = async {
+                self.show_news().await?;
+                self.read_inbox(&mut inbox).await?;
+                self.take_queued().await
+            };
+            if let Err(error) = looked.await {
+                tracing::warn!(%error, "cannot read what others have written; it is tried again");
+            }
+            // Many commits, one look.
+            tokio::time::sleep(limits::FOLLOW_EVERY).await;
+        }
+    }
+
+    /// New events of runs that are held elsewhere, for the viewers here.
+    async fn show_news(&self) -> StoreResult<()> {
+        let watched = self.hub.watched();
+        for page in watched.chunks(limits::LIST_MAX_TASKS) {
+            let rows = self.store.rows(page.iter().map(|(key, _)| key.clone()).collect()).await?;
+            for ((key, topic), row) in page.iter().zip(rows) {
+                match row {
+                    Some(row) => self.show_until(key, topic, row.last_seq).await?,
+                    None => self.hub.delete(key),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn show_until(&self, key: &Key, topic: &TopicUse, last_seq: Seq) -> StoreResult<()> {
+        while let Some(after) = topic.behind(last_seq) {
+            // Who is that far behind reads pages of his own; the window would not hold them.
+            if last_seq - after > limits::WINDOW_MAX_EVENTS as Seq {
+                topic.known(last_seq);
+                return Ok(());
+            }
+            let range = EventRange {
+                after,
+                until: last_seq,
+                max_events: limits::PAGE_MAX_EVENTS,
+                max_bytes: limits::PAGE_MAX_BYTES,
+            };
+            let events = self.store.events(key, range).await?;
+            if events.is_empty() {
+                topic.known(last_seq);
+                return Ok(());
+            }
+            topic.show(Arc::new(Batch::new(events)));
+        }
+        Ok(())
+    }
+
+    /// Cancels and signals for runs that this node holds, written by others.
+    async fn read_inbox(&self, seen: &mut Option<(crate::NodeId, u64)>) -> StoreResult<()> {
+        let node = self.session().node.clone();
+        let read = Some((node.clone(), self.store.inbox(&node).await?));
+        if *seen == read {
+            return Ok(());
+        }
+        for held in self.store.held(&node, Status::Cancelling).await? {
+            let reason = held.current.cancellation_reason.unwrap_or_default();
+            self.live.cancel(&held.key, held.current.epoch, reason);
+        }
+        self.live.wake_all();
+        // Only now: what could not be read is read again.
+        *seen = read;
+        Ok(())
+    }
+
+    /// Runs that wait for a node like this one.
+    async fn take_queued(self: &Arc<Self>) -> StoreResult<()> {
+        loop {
+            let session = self.session();
+            if self.draining.is_cancelled() || !session.trusted() {
+                return Ok(());
+            }
+            // The slots are taken before the claim, and given back where it found nothing for them.
+            let mut slots: Vec<_> = self
+                .models
+                .iter()
+                .filter_map(|(key, model)| Some((key, model.slots.clone().try_acquire_owned().ok()?)))
+                .collect();
+            let models = slots.iter().map(|(key, _)| (*key).clone()).collect();
+            let _taking = self.taking.lock().await;
+            let claim = QueuedClaim { node: session.node.clone(), models, at: self.clock.now() };
+            let Some((key, won)) = self.store.claim_queued(claim).await? else { return Ok(()) };
+            let own = slots.iter().position(|(model, _)| *model == key.model_key());
+            let (_, slot) = slots.swap_remove(own.expect("only models that were asked for are claimed"));
+            drop(slots);
+            let lease = RunLease::from_claim(key, session.node.clone(), &won);
+            // Nobody waits for an answer.
+            drop(self.begin(session, lease, won.input, slot));
+        }
+    }
+}

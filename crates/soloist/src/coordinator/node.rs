@@ -1,0 +1,287 @@
+//! This process as a node: its lease, its heartbeat, and what it does when that fails.
+//!
+//! Decides: when this process believes that it is alive ([`Session::trusted`]), when its work is asked to stop, dropped,
+//! and when the process ends with it (the stages of [`crate::lease`]). Two OS threads see to that, so that neither a busy
+//! runtime nor a store that hangs can hold it up: one renews the lease, the other watches the clock.
+//!
+//! A session that has once left its trust window is over: its attempts come to their end, and the process joins again
+//! under a fresh name. Never decides who is dead; the store does.
+
+use std::{
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::Inner;
+use crate::{
+    NodeId, Result,
+    clock::SharedBootClock,
+    lease::{OnLeaseLost, Stage, part},
+    limits,
+    store::{Heartbeat, NewNode, Renewal},
+};
+
+/// The time for which this process is one node.
+pub(super) struct Session {
+    pub(super) node: NodeId,
+    lease: Duration,
+    clock: SharedBootClock,
+    /// When the last good heartbeat was sent, in nanoseconds since the boot.
+    sent: AtomicU64,
+    /// Work is asked to stop; no more claims.
+    pub(super) stop: CancellationToken,
+    /// Work is ended or dropped.
+    pub(super) drop: CancellationToken,
+    /// Work that has not let go.
+    working: AtomicUsize,
+    /// Nobody watches it any more.
+    closed: AtomicBool,
+}
+
+impl Session {
+    /// Whether this node's runs are certainly its own.
+    pub(super) fn trusted(&self) -> bool {
+        self.stage() == Stage::Trusted && !self.stop.is_cancelled()
+    }
+
+    fn stage(&self) -> Stage {
+        let sent = Duration::from_nanos(self.sent.load(Ordering::Acquire));
+        Stage::of(self.clock.now().saturating_sub(sent), self.lease)
+    }
+
+    fn renewed(&self, sent: Duration) {
+        let sent = u64::try_from(sent.as_nanos()).unwrap_or(u64::MAX);
+        self.sent.fetch_max(sent, Ordering::AcqRel);
+    }
+
+    /// The store says that this node is dead: all stages at once.
+    pub(super) fn lost(&self) {
+        self.stop.cancel();
+        self.drop.cancel();
+    }
+
+    /// Counts work that runs, until what is returned is dropped.
+    pub(super) fn work(self: &Arc<Self>) -> Working {
+        self.working.fetch_add(1, Ordering::AcqRel);
+        Working(self.clone())
+    }
+}
+
+/// Work that has not let go.
+pub(super) struct Working(Arc<Session>);
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.working.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The present session, and the way to its heartbeat. Dropping it without [`Membership::leave`] is a death.
+pub(super) struct Membership {
+    present: RwLock<Present>,
+}
+
+struct Present {
+    session: Arc<Session>,
+    /// To the thread that has the heartbeat: leave, and say so. Hung up: stop.
+    leave: mpsc::Sender<mpsc::Sender<()>>,
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.session.closed.store(true, Ordering::Release);
+    }
+}
+
+impl Membership {
+    pub(super) fn session(&self) -> Arc<Session> {
+        self.present.read().expect("no code panics while it holds the session").session.clone()
+    }
+
+    /// Leaves the store: nobody has to wait for this node's lease. Blocks until it is on record, or cannot be.
+    pub(super) fn leave(&self) {
+        let (said, answer) = mpsc::channel();
+        let leave = self.present.read().expect("no code panics while it holds the session").leave.clone();
+        if leave.send(said).is_ok() {
+            let _ = answer.recv_timeout(limits::GIVE_UP_WAIT);
+        }
+    }
+
+    fn replace(&self, next: Present) {
+        *self.present.write().expect("no code panics while it holds the session") = next;
+    }
+}
+
+/// What every session of this process has in common.
+#[derive(Clone)]
+pub(super) struct Terms {
+    pub(super) lease: Duration,
+    pub(super) clock: SharedBootClock,
+    pub(super) on_lease_lost: OnLeaseLost,
+}
+
+/// Joins the store under a fresh name.
+pub(super) async fn join(
+    store: &dyn crate::Store,
+    terms: &Terms,
+    models: Vec<crate::ModelKey>,
+    at: crate::Timestamp,
+) -> Result<Membership> {
+    Ok(Membership { present: RwLock::new(present(store, terms, models, at).await?) })
+}
+
+async fn present(
+    store: &dyn crate::Store,
+    terms: &Terms,
+    models: Vec<crate::ModelKey>,
+    at: crate::Timestamp,
+) -> Result<Present> {
+    let node = NodeId::random();
+    let sent = terms.clock.now();
+    let heartbeat = store.join(NewNode { id: node.clone(), lease: terms.lease, models, at }).await?;
+    let session = Arc::new(Session {
+        node,
+        lease: terms.lease,
+        clock: terms.clock.clone(),
+        sent: AtomicU64::new(0),
+        stop: CancellationToken::new(),
+        drop: CancellationToken::new(),
+        working: AtomicUsize::new(0),
+        closed: AtomicBool::new(false),
+    });
+    session.renewed(sent);
+    let (leave, asked) = mpsc::channel();
+    let (beating, watched) = (session.clone(), session.clone());
+    let on_lease_lost = terms.on_lease_lost;
+    let no_thread = |error: std::io::Error| crate::Error::Unavailable {
+        message: format!("this process cannot start a thread for its heartbeat: {error}"),
+    };
+    let thread = |name: &str| thread::Builder::new().name(name.to_owned());
+    thread("soloist-beat").spawn(move || beat(&beating, heartbeat, &asked)).map_err(no_thread)?;
+    thread("soloist-lease").spawn(move || watch(&watched, on_lease_lost)).map_err(no_thread)?;
+    Ok(Present { session, leave })
+}
+
+/// Renews the lease until it is told to leave, hung up on, or dead.
+fn beat(session: &Session, mut heartbeat: Box<dyn Heartbeat>, asked: &mpsc::Receiver<mpsc::Sender<()>>) {
+    let mut wait = part(session.lease, limits::LEASE_RENEW_PERCENT);
+    loop {
+        match asked.recv_timeout(wait) {
+            Ok(said) => {
+                if let Err(error) = heartbeat.leave() {
+                    tracing::warn!(node = %session.node, %error, "could not leave the store; the lease will run out");
+                }
+                let _ = said.send(());
+                return;
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+        let sent = session.clock.now();
+        wait = part(session.lease, limits::LEASE_RENEW_PERCENT);
+        match heartbeat.renew() {
+            Ok(Renewal::Renewed) => session.renewed(sent),
+            Ok(Renewal::Dead) => {
+                tracing::error!(node = %session.node, "the store holds this node for dead; its work stops, and it joins again");
+                return session.lost();
+            }
+            Err(error) => {
+                tracing::warn!(node = %session.node, %error, "the lease could not be renewed; it is tried again");
+                wait = part(session.lease, limits::LEASE_RETRY_PERCENT);
+            }
+        }
+    }
+}
+
+/// Takes the session through the stages of its lease.
+fn watch(session: &Session, on_lease_lost: OnLeaseLost) {
+    let mut dropped_at = None;
+    while !session.closed.load(Ordering::Acquire) {
+        let (now, stage) = (session.clock.now(), session.stage());
+        if stage >= Stage::Stop && !session.stop.is_cancelled() {
+            tracing::error!(node = %session.node, "the lease was not renewed in time; work is asked to stop");
+            session.stop.cancel();
+        }
+        if stage >= Stage::Drop {
+            session.drop.cancel();
+        }
+        if session.drop.is_cancelled() {
+            // Late, it takes all stages at once; what was just dropped still has the time between the last two.
+            let grace = part(session.lease, limits::LEASE_ABORT_PERCENT - limits::LEASE_DROP_PERCENT);
+            if now.saturating_sub(*dropped_at.get_or_insert(now)) >= grace {
+                return end(session, on_lease_lost);
+            }
+        }
+        thread::sleep(limits::LEASE_LOOK.min(part(session.lease, limits::LEASE_RETRY_PERCENT)));
+    }
+}
+
+fn end(session: &Session, on_lease_lost: OnLeaseLost) {
+    let working = session.working.load(Ordering::Acquire);
+    if working == 0 {
+        return;
+    }
+    match on_lease_lost {
+        OnLeaseLost::Abort => {
+            tracing::error!(node = %session.node, working, "work has not let go before the lease was over; this process ends itself");
+            std::process::abort();
+        }
+        OnLeaseLost::Detach => {
+            tracing::error!(node = %session.node, working, "work has not let go before the lease was over; it is fenced, and goes on");
+        }
+    }
+}
+
+impl Inner {
+    /// The present session.
+    pub(super) fn session(&self) -> Arc<Session> {
+        self.membership.session()
+    }
+
+    /// Joins again, whenever a session is over, until this process closes.
+    pub(super) async fn rejoin(self: Arc<Self>) {
+        loop {
+            let session = self.session();
+            tokio::select! {
+                () = session.stop.cancelled() => {}
+                () = self.closing.cancelled() => return,
+            }
+            // What its attempts can still end themselves they end; the lease may be good for that.
+            while session.working.load(Ordering::Acquire) > 0 && !session.drop.is_cancelled() {
+                tokio::select! {
+                    () = session.drop.cancelled() => {}
+                    () = tokio::time::sleep(limits::LEASE_LOOK) => {}
+                    () = self.closing.cancelled() => return,
+                }
+            }
+            session.drop.cancel();
+            let inner = self.clone();
+            let _ = tokio::task::spawn_blocking(move || inner.membership.leave()).await;
+            loop {
+                let models = self.models.keys().cloned().collect();
+                match present(&*self.store, &self.terms, models, self.clock.now()).await {
+                    Ok(next) => {
+                        tracing::info!(was = %session.node, node = %next.session.node, "joined again");
+                        self.membership.replace(next);
+                        self.sweep.notify_one();
+                        break;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot join the store; it is tried again");
+                    }
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(limits::REJOIN_EVERY) => {}
+                    () = self.closing.cancelled() => return,
+                }
+            }
+        }
+    }
+}

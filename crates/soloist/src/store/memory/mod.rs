@@ -1,0 +1,402 @@
+//! The store in memory: the readable reference.
+//!
+//! Decides nothing: each verb takes the one lock, asks a pure guard ([`super::guard`]), and writes. Nothing survives
+//! the process; use it for tests, for demos, and for work whose record may go with its process.
+
+mod tables;
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use self::tables::{Node, Tables, Use, UsedKey};
+use super::{
+    Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, QueuedClaim,
+    Renewal, Signal, Signalled, Store, StoreResult, Transition, Won, guard,
+};
+use crate::{
+    HostBootClock, Json, Key, NodeId, Timestamp,
+    clock::{BootClock, SharedBootClock},
+    event::Event,
+    key::ModelKey,
+    limits,
+    state::Status,
+    task::{Create, Delete, NewTask, Run, Task, TaskFilter, TaskPage},
+};
+
+/// A [`Store`] that keeps everything in memory. A clone is another handle on the same memory.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use soloist::{Json, NewTask, Store, MemoryStore, Timestamp};
+/// let store = MemoryStore::new();
+/// let task = NewTask::named("a/B/1".parse()?, Json::parse("{}")?);
+/// store.create(task, Timestamp::now()).await?;
+/// assert!(store.task(&"a/B/1".parse()?).await?.is_some());
+/// # Ok::<(), soloist::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct MemoryStore {
+    tables: Arc<Mutex<Tables>>,
+    changes: watch::Sender<u64>,
+    clock: SharedBootClock,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { tables: Arc::default(), changes: watch::Sender::new(0), clock: Arc::new(HostBootClock) }
+    }
+
+    /// The same memory, judging leases by this clock.
+    #[must_use]
+    pub fn with_boot_clock(self, clock: impl BootClock) -> Self {
+        Self { clock: Arc::new(clock), ..self }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        lock(&self.tables)
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|version| *version += 1);
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryStore")
+    }
+}
+
+fn lock(tables: &Mutex<Tables>) -> MutexGuard<'_, Tables> {
+    tables.lock().expect("no code panics while it holds the tables")
+}
+
+/// What keeps a node of a [`MemoryStore`] alive.
+struct Beat {
+    store: MemoryStore,
+    node: NodeId,
+}
+
+impl Heartbeat for Beat {
+    fn renew(&mut self) -> StoreResult<Renewal> {
+        let mut tables = self.store.lock();
+        let (boot_id, now) = (self.store.clock.boot_id(), self.store.clock.now());
+        Ok(match tables.nodes.get_mut(&self.node) {
+            Some(node) if !node.dead && !node.lease_is_over(boot_id, now) => {
+                node.lease_until = now + node.lease;
+                Renewal::Renewed
+            }
+            _ => Renewal::Dead,
+        })
+    }
+
+    fn leave(&mut self) -> StoreResult<()> {
+        if let Some(node) = self.store.lock().nodes.get_mut(&self.node) {
+            node.dead = true;
+        }
+        self.store.changed();
+        Ok(())
+    }
+}
+
+/// The answer to a request whose idempotency key was used before.
+fn replayed(first: &Use, request: &ClaimRequest, digest: &str, current: Current) -> Claim {
+    debug_assert_eq!(first.task, request.key, "a key of a start belongs to its task");
+    if first.digest == digest {
+        Claim::Replayed { started: first.started, run: first.run, current }
+    } else {
+        Claim::KeyReused
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn join(&self, node: NewNode) -> StoreResult<Box<dyn Heartbeat>> {
+        let id = node.id.clone();
+        self.lock().nodes.insert(id.clone(), Node::new(node, self.clock.boot_id(), self.clock.now()));
+        self.changed();
+        Ok(Box::new(Beat { store: self.clone(), node: id }))
+    }
+
+    async fn bury(&self, evidence: Evidence) -> StoreResult<Vec<NodeId>> {
+        let mut buried = Vec::new();
+        let mut tables = self.lock();
+        let (boot_id, now) = (self.clock.boot_id(), self.clock.now());
+        for (id, node) in &mut tables.nodes {
+            let over = match evidence {
+                Evidence::Certain => node.boot_id != boot_id,
+                Evidence::Lease => node.lease_is_over(boot_id, now),
+            };
+            if over && !node.dead {
+                node.dead = true;
+                buried.push(id.clone());
+            }
+        }
+        drop(tables);
+        if !buried.is_empty() {
+            self.changed();
+        }
+        Ok(buried)
+    }
+
+    async fn serves(&self, model: &ModelKey) -> StoreResult<bool> {
+        Ok(self.lock().nodes.values().any(|node| !node.dead && node.models.contains(model)))
+    }
+
+    async fn create(&self, new: NewTask, at: Timestamp) -> StoreResult<Create> {
+        let mut tables = self.lock();
+        let idempotency = new.idempotency.clone();
+        let target = match &new.id {
+            crate::NewId::Named(key) => key.to_string(),
+            crate::NewId::Assigned(model) => model.to_string(),
+        };
+        let used = idempotency.map(|used| (UsedKey::new(&used, target), used.digest));
+        if let Some((used, digest)) = &used
+            && let Some(first) = tables.keys.get(used)
+        {
+            return Ok(if first.digest != *digest {
+                Create::KeyReused
+            } else if tables.number(&first.task) == Some(first.number) {
+                Create::Replayed(tables.row(&first.task).expect("a number names a row").task.clone())
+            } else {
+                Create::ReplayedDeleted(first.task.clone())
+            });
+        }
+        let key = tables.new_key(&new.id);
+        let created = match tables.row(&key) {
+            Some(row) if row.task.input.same_value(&new.input) => Create::Exists(row.task.clone()),
+            Some(row) => return Ok(Create::Differs(row.task.clone())),
+            None => Create::Created(tables.insert(key.clone(), new, at)),
+        };
+        if let Some((used, digest)) = used {
+            let number = tables.number(&key).expect("it was just found or made");
+            tables.keys.insert(used, Use { digest, task: key, number, started: false, run: 0, at });
+        }
+        drop(tables);
+        self.changed();
+        Ok(created)
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim> {
+        let mut tables = self.lock();
+        let alive = tables.alive(&request.node);
+        let Some(row) = tables.row(&request.key).map(|row| row.current()) else { return Ok(Claim::Missing) };
+        let number = tables.number(&request.key).expect("it has a row");
+        let used = request.idempotency.as_ref().map(|used| (UsedKey::new(used, &request.key), &used.digest));
+        if let Some((used, digest)) = &used
+            && let Some(first) = tables.keys.get(used)
+        {
+            return Ok(replayed(first, &request, digest, row));
+        }
+        let answer = match guard::lost_claim(Some(row), request.policy, alive) {
+            Some(Claim::NodeDead) => return Ok(Claim::NodeDead),
+            Some(lost) => lost,
+            None => match tables.begin(&request) {
+                Some(won) => Claim::Won(won),
+                None => Claim::Queued(tables.row(&request.key).expect("it has a row").current()),
+            },
+        };
+        if let Some((used, digest)) = used {
+            let row = tables.row(&request.key).expect("it has a row");
+            let first = Use {
+                digest: digest.clone(),
+                task: request.key.clone(),
+                number,
+                started: matches!(answer, Claim::Won(_) | Claim::Queued(_)),
+                run: row.task.run,
+                at: request.at,
+            };
+            tables.keys.insert(used, first);
+        }
+        drop(tables);
+        if matches!(answer, Claim::Won(_) | Claim::Queued(_)) {
+            self.changed();
+        }
+        Ok(answer)
+    }
+
+    async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
+        let models: HashSet<_> = request.models.iter().collect();
+        let mut tables = self.lock();
+        if !tables.alive(&request.node) {
+            return Ok(None);
+        }
+        let first = tables.queue.values().copied().find_map(|number| {
+            let key = &tables.tasks[&number].task.key;
+            models.contains(key.model_key()).then(|| (number, key.clone()))
+        });
+        let Some((number, key)) = first else { return Ok(None) };
+        let won = tables.hold(number, request.node, request.at);
+        drop(tables);
+        self.changed();
+        Ok(Some((key, won)))
+    }
+
+    async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
+        guard::well_formed(&transition)?;
+        let mut tables = self.lock();
+        let Some(row) = tables.row(&transition.key) else { return Ok(Applied::Fenced(None)) };
+        let current = row.current();
+        if !guard::admits(&current, &transition) {
+            return Ok(guard::refused(Some(current), &transition, |seq| row.epoch_at(seq)));
+        }
+        let last_seq = tables.write(transition);
+        drop(tables);
+        self.changed();
+        Ok(Applied::Committed { last_seq })
+    }
+
+    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Held>> {
+        let tables = self.lock();
+        let orphaned = |row: &&tables::Row| row.task.node.as_ref().is_some_and(|node| !tables.alive(node));
+        Ok(tables.tasks.values().filter(orphaned).map(held).take(limit).collect())
+    }
+
+    async fn held(&self, node: &NodeId, status: Status) -> StoreResult<Vec<Held>> {
+        let tables = self.lock();
+        let its = |row: &&tables::Row| row.task.node.as_ref() == Some(node) && row.task.status == status;
+        Ok(tables.tasks.values().filter(its).map(held).collect())
+    }
+
+    async fn rows(&self, keys: Vec<Key>) -> StoreResult<Vec<Option<Current>>> {
+        let tables = self.lock();
+        Ok(keys.iter().map(|key| tables.row(key).map(tables::Row::current)).collect())
+    }
+
+    async fn inbox(&self, node: &NodeId) -> StoreResult<u64> {
+        Ok(self.lock().nodes.get(node).map_or(0, |node| node.inbox))
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    async fn tidy(&self, at: Timestamp) -> StoreResult<bool> {
+        let mut tables = self.lock();
+        let tables = &mut *tables;
+        let older = |then: Timestamp, kept: std::time::Duration| {
+            u128::try_from(at.as_micros() - then.as_micros()).is_ok_and(|age| age > kept.as_micros())
+        };
+        tables.tombstones.retain(|_, tombstone| !older(tombstone.deleted_at, limits::TOMBSTONE_KEPT));
+        let living = &tables.tasks;
+        tables
+            .keys
+            .retain(|_, used| living.contains_key(&used.number) || !older(used.at, limits::IDEMPOTENCY_KEPT));
+        let holders: HashSet<_> = tables.tasks.values().filter_map(|row| row.task.node.clone()).collect();
+        tables.nodes.retain(|id, node| !node.dead || holders.contains(id));
+        Ok(false)
+    }
+
+    async fn task(&self, key: &Key) -> StoreResult<Option<Task>> {
+        Ok(self.lock().row(key).map(|row| row.task.clone()))
+    }
+
+    async fn list(&self, filter: TaskFilter) -> StoreResult<TaskPage> {
+        let tables = self.lock();
+        let fits = |t: &Task| {
+            filter.app.as_deref().is_none_or(|app| app == t.key.app())
+                && filter.model.as_deref().is_none_or(|model| model == t.key.model())
+                && filter.status.is_none_or(|status| status == t.status)
+                && (filter.owner.is_none() || filter.owner == t.owner)
+        };
+        let limit = filter.limit.clamp(1, limits::LIST_MAX_TASKS);
+        let (mut page, mut bytes, mut next_cursor) = (Vec::<Task>::new(), 0, None);
+        let mut last_number = 0;
+        for (number, row) in tables.tasks.range(..filter.before.unwrap_or(u64::MAX)).rev() {
+            let task = &row.task;
+            if !fits(task) {
+                continue;
+            }
+            if page.len() == limit || bytes >= limits::LIST_MAX_BYTES {
+                next_cursor = Some(last_number);
+                break;
+            }
+            bytes += task.input.as_str().len() + task.final_value.as_ref().map_or(0, |v| v.as_str().len());
+            last_number = *number;
+            page.push(task.clone());
+        }
+        Ok(TaskPage { tasks: page, next_cursor })
+    }
+
+    async fn events(&self, key: &Key, range: EventRange) -> StoreResult<Vec<Event>> {
+        let tables = self.lock();
+        let Some(row) = tables.row(key) else { return Ok(Vec::new()) };
+        let mut bytes = 0;
+        let first = row.log.first().map_or(1, |event| event.seq);
+        let skipped = range.after.saturating_add(1).saturating_sub(first);
+        Ok(row
+            .log
+            .iter()
+            .skip(usize::try_from(skipped).unwrap_or(usize::MAX))
+            .take_while(|e| e.seq <= range.until)
+            .take(range.max_events.max(1))
+            .take_while(|e| {
+                let room = bytes == 0 || bytes < range.max_bytes;
+                bytes += e.data.as_str().len();
+                room
+            })
+            .cloned()
+            .collect())
+    }
+
+    async fn delete(&self, key: &Key, at: Timestamp) -> StoreResult<Delete> {
+        let mut tables = self.lock();
+        let Some(row) = tables.row(key) else { return Ok(Delete::Missing) };
+        if row.task.status.is_active() {
+            return Ok(Delete::Active(row.task.status));
+        }
+        tables.remove(key, at);
+        drop(tables);
+        self.changed();
+        Ok(Delete::Deleted)
+    }
+
+    async fn signal(&self, key: &Key, name: &str, data: Json, _at: Timestamp) -> StoreResult<Signalled> {
+        let mut tables = self.lock();
+        let Some(row) = tables.row(key) else { return Ok(Signalled::Missing) };
+        let run = match row.task.status {
+            Status::Pending => row.task.run + 1,
+            Status::Queued | Status::Running | Status::Cancelling => row.task.run,
+            finished @ (Status::Completed | Status::Failed | Status::Cancelled) => {
+                return Ok(Signalled::NotRunning(finished));
+            }
+        };
+        if row.signals.len() as u64 >= limits::SIGNALS_MAX_PER_RUN {
+            return Ok(Signalled::Full);
+        }
+        let number = tables.signal(key, run, name, data);
+        drop(tables);
+        self.changed();
+        Ok(Signalled::Recorded { run, number })
+    }
+
+    async fn signals(&self, key: &Key, run: Run, after: u64, limit: usize) -> StoreResult<Vec<Signal>> {
+        let tables = self.lock();
+        let Some(row) = tables.row(key) else { return Ok(Vec::new()) };
+        Ok(row
+            .signals
+            .iter()
+            .filter(|(of, signal)| *of == run && signal.number > after)
+            .map(|(_, signal)| signal.clone())
+            .take(limit)
+            .collect())
+    }
+}
+
+fn held(row: &tables::Row) -> Held {
+    Held { key: row.task.key.clone(), current: row.current() }
+}

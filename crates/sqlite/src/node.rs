@@ -1,0 +1,151 @@
+//! Nodes: how a process joins, stays alive, and is found dead.
+//!
+//! Decides: what is written of a node, and by whom. A node's lease is renewed on a connection of its own, which waits
+//! for its turn among all writers and never behind this process's pipeline. Its clock is read when the write lock is
+//! held, so that a wait for the lock is no time that the node is given. That a process is dead is told by its lock file
+//! or by its lease; either way the death is one conditional write.
+
+use std::{path::PathBuf, sync::Arc};
+
+use rusqlite::{Connection, OptionalExtension, named_params};
+use soloist::{
+    NodeId,
+    clock::SharedBootClock,
+    store::{Evidence, Heartbeat, NewNode, Renewal, StoreResult},
+};
+
+use crate::{
+    error::SqlResult,
+    lock::{Identity, NodeLock, Turns},
+    queries::int,
+};
+
+/// A boot clock, as SQLite keeps its time.
+#[derive(Clone)]
+pub(crate) struct Boot(pub(crate) SharedBootClock);
+
+impl Boot {
+    fn now_ms(&self) -> i64 {
+        int(self.0.now().as_millis())
+    }
+}
+
+/// What keeps a node alive.
+pub(crate) struct Beat {
+    conn: Connection,
+    turns: Turns,
+    boot: Boot,
+    node: NodeId,
+    lock: Option<NodeLock>,
+}
+
+impl Beat {
+    pub(crate) fn new(conn: Connection, turns: Turns, boot: Boot, node: NodeId, lock: NodeLock) -> Self {
+        Self { conn, turns, boot, node, lock: Some(lock) }
+    }
+
+    fn write<T>(&self, act: impl FnOnce(&Connection) -> SqlResult<T>) -> StoreResult<T> {
+        let _turn = self.turns.take();
+        let written = (|| {
+            self.conn.execute_batch("BEGIN IMMEDIATE")?;
+            let done = act(&self.conn)?;
+            self.conn.execute_batch("COMMIT")?;
+            Ok(done)
+        })();
+        if !self.conn.is_autocommit() {
+            // Fails only where SQLite has rolled back by itself.
+            let _ = self.conn.execute_batch("ROLLBACK");
+        }
+        written.map_err(|error: crate::error::SqlError| error.into())
+    }
+}
+
+impl Heartbeat for Beat {
+    fn renew(&mut self) -> StoreResult<Renewal> {
+        let renewed = self.write(|conn| {
+            let (boot, now) = (self.boot.0.boot_id(), self.boot.now_ms());
+            let mut renew = conn.prepare_cached(include_str!("sql/renew.sql"))?;
+            let params = named_params! { ":node": self.node.as_str(), ":boot": boot, ":now": now };
+            Ok(renew.query_row(params, |_| Ok(())).optional()?)
+        })?;
+        Ok(if renewed.is_some() { Renewal::Renewed } else { Renewal::Dead })
+    }
+
+    fn leave(&mut self) -> StoreResult<()> {
+        self.write(|conn| {
+            let params = named_params! { ":node": self.node.as_str() };
+            conn.prepare_cached(include_str!("sql/leave.sql"))?.execute(params)?;
+            Ok(())
+        })?;
+        if let Some(lock) = self.lock.take() {
+            lock.remove();
+        }
+        Ok(())
+    }
+}
+
+/// Puts a node on record whose lock file is locked.
+pub(crate) fn join(conn: &Connection, node: &NewNode, lock: Identity, boot: &Boot) -> SqlResult<()> {
+    conn.prepare_cached(include_str!("sql/join.sql"))?.execute(named_params! {
+        ":node": node.id.as_str(), ":at": node.at.as_micros(), ":boot": boot.0.boot_id(),
+        ":now": boot.now_ms(), ":lease": int(node.lease.as_millis()),
+        ":device": lock.device, ":inode": lock.inode,
+    })?;
+    let mut serve = conn.prepare_cached(include_str!("sql/serve.sql"))?;
+    for model in &node.models {
+        serve.execute(
+            named_params! { ":app": model.app(), ":model": model.model(), ":node": node.id.as_str() },
+        )?;
+    }
+    Ok(())
+}
+
+/// A node that may be dead.
+pub(crate) struct Suspect {
+    node: NodeId,
+    /// Its lock, where its process has let go of it; held until the death is on record.
+    lock: Option<NodeLock>,
+}
+
+/// The nodes that are worth a write. Reads, and tries locks.
+pub(crate) fn suspects(
+    conn: &Connection,
+    database: &Arc<PathBuf>,
+    evidence: Evidence,
+    boot: &Boot,
+) -> SqlResult<Vec<Suspect>> {
+    let mut living = conn.prepare_cached(include_str!("sql/living.sql"))?;
+    let mut rows = living.query(named_params! { ":boot": boot.0.boot_id(), ":now": boot.now_ms() })?;
+    let mut suspects = Vec::new();
+    while let Some(row) = rows.next()? {
+        let node = NodeId::from_store(row.get_ref("id")?.as_str()?);
+        let identity = Identity { device: row.get("lock_device")?, inode: row.get("lock_inode")? };
+        let over: bool = row.get(if evidence == Evidence::Lease { "over" } else { "other_boot" })?;
+        let lock = NodeLock::of_dead(database, &node, identity);
+        if over || lock.is_some() {
+            suspects.push(Suspect { node, lock });
+        }
+    }
+    Ok(suspects)
+}
+
+/// Marks those dead that are. Returns them with their locks, to be let go once that is on disk.
+pub(crate) fn bury(
+    conn: &Connection,
+    suspects: Vec<Suspect>,
+    evidence: Evidence,
+    boot: &Boot,
+) -> SqlResult<Vec<(NodeId, Option<NodeLock>)>> {
+    let mut bury = conn.prepare_cached(include_str!("sql/bury.sql"))?;
+    let mut buried = Vec::new();
+    for Suspect { node, lock } in suspects {
+        let params = named_params! {
+            ":node": node.as_str(), ":free": lock.is_some(), ":lease": evidence == Evidence::Lease,
+            ":boot": boot.0.boot_id(), ":now": boot.now_ms(),
+        };
+        if bury.query_row(params, |_| Ok(())).optional()?.is_some() {
+            buried.push((node, lock));
+        }
+    }
+    Ok(buried)
+}

@@ -1,0 +1,6 @@
+-- queued: whether anything waits in the queue.
+-- called by  Store::claim_queued, which takes the write lock only then
+-- guard      none; it only reads
+-- returns    one row: whether
+-- atomic     one statement
+SELECT EXISTS (SELECT 1 FROM task INDEXED BY task_queued WHERE place IS NOT NULL)

@@ -1,0 +1,7 @@
+-- serves: whether a living node serves a model.
+-- called by  Store::serves
+-- guard      none; it only reads
+-- returns    one row: whether
+-- atomic     one statement
+SELECT EXISTS (SELECT 1 FROM node_model AS served JOIN node ON node.id = served.node
+                WHERE served.app = :app AND served.model = :model AND NOT node.dead)
