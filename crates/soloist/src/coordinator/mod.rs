@@ -23,8 +23,12 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, Semaphore};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use self::{
     linger::Linger,
@@ -124,6 +128,8 @@ struct Inner {
 #[derive(Clone)]
 pub struct Coordinator {
     inner: Arc<Inner>,
+    /// Ends what goes on in the background, with the last handle.
+    _last: Arc<DropGuard>,
 }
 
 /// What a [`Coordinator`] is made of.
@@ -226,10 +232,13 @@ impl CoordinatorBuilder {
         // A restart waits for no lease: what is certainly dead is taken over before anybody is answered.
         inner.store.bury(Evidence::Lease).await?;
         inner.settle_orphans().await;
-        tokio::spawn(inner.clone().rejoin());
-        tokio::spawn(inner.clone().sweeps());
-        tokio::spawn(inner.clone().follow());
-        Ok(Coordinator { inner })
+        let background = inner.closing.child_token();
+        let (rejoin, sweeps, follow) =
+            (inner.clone().rejoin().boxed(), inner.clone().sweeps().boxed(), inner.clone().follow().boxed());
+        for part in [rejoin, sweeps, follow] {
+            tokio::spawn(background.clone().run_until_cancelled_owned(part));
+        }
+        Ok(Coordinator { inner, _last: Arc::new(background.drop_guard()) })
     }
 }
 
