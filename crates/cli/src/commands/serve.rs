@@ -1,6 +1,7 @@
 //! `soloist serve`
 //!
-//! Decides: in which order a server comes up and goes down. Up: the configuration, the listener (a taken port costs
+//! Decides: in which order a server comes up and goes down. Up: the configuration, the guard of the commands (before this
+//! process has threads), the listener (a taken port costs
 //! nothing), the store, the coordinator (which ends what a dead process left), and only then an answer to anybody.
 //! Down: no new starts, the grace for what runs, then the viewers and the requests under way.
 
@@ -8,6 +9,7 @@ use std::{io, sync::Arc};
 
 use serde::Serialize;
 use soloist::{Coordinator, MemoryStore, ModelKey, ModelOptions, Store, limits};
+use soloist_runners::{exec::ExecRunner, guard::Guard};
 use soloist_server::{Autostart, Exposure, Listener, ServerOptions};
 use soloist_sqlite::SqliteStore;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,19 +29,21 @@ pub(crate) fn serve(args: Serve, out: &Out) -> Result<Exit, Stop> {
     let config = of_process(args.config.file, args.config.flags)?.config;
     log_to_stderr(&config);
     allow_many_descriptors();
+    let guard = (!config.models.is_empty()).then(Guard::start).transpose();
+    let guard = guard.map_err(|e| Stop::new(Exit::Failed, format!("cannot start: {e}")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Stop::new(Exit::Failed, format!("cannot start: {e}")))?;
-    let done = runtime.block_on(run(&config, args.demo, out));
+    let done = runtime.block_on(run(&config, guard.as_ref(), args.demo, out));
     runtime.shutdown_timeout(limits::DROP_WAIT);
     done
 }
 
-async fn run(config: &Config, demo: bool, out: &Out) -> Result<Exit, Stop> {
+async fn run(config: &Config, guard: Option<&Guard>, demo: bool, out: &Out) -> Result<Exit, Stop> {
     let stop = Stopping::new()?;
     let listener =
         Listener::bind(&config.listen.to_string(), Exposure::Local).await.map_err(|e| bind_failed(&e))?;
     let address = listener.address().map_err(|e| bind_failed(&e))?;
-    let coordinator = coordinator(config, demo).await?;
+    let coordinator = coordinator(config, guard, demo).await?;
     announce(config, &address, &coordinator, out);
 
     let options = ServerOptions {
@@ -58,7 +62,7 @@ async fn run(config: &Config, demo: bool, out: &Out) -> Result<Exit, Stop> {
     served.map(|()| Exit::Completed).map_err(|e| Stop::new(Exit::Failed, format!("the listener broke: {e}")))
 }
 
-async fn coordinator(config: &Config, demo: bool) -> Result<Coordinator, Stop> {
+async fn coordinator(config: &Config, guard: Option<&Guard>, demo: bool) -> Result<Coordinator, Stop> {
     let store: Arc<dyn Store> = match &config.store {
         StoreUrl::Memory => Arc::new(MemoryStore::new()),
         StoreUrl::Sqlite(path) => Arc::new(
@@ -72,7 +76,8 @@ async fn coordinator(config: &Config, demo: bool) -> Result<Coordinator, Stop> {
     }
     for model in &config.models {
         let key = ModelKey::new(&model.app, &model.model).expect("checked when it was read");
-        let runner = model.runner().expect("checked when it was read");
+        let guard = guard.expect("started where there are models");
+        let runner = ExecRunner::new(model.options(), guard).expect("checked when it was read");
         builder =
             builder.runner(key, Arc::new(runner), ModelOptions { max_concurrent: model.max_concurrent });
     }
