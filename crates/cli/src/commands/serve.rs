@@ -1,11 +1,17 @@
 //! `soloist serve`
 //!
-//! Decides: in which order a server comes up and goes down. Up: the configuration, the guard of the commands (before this
-//! process has threads), the listener (a taken port costs
-//! nothing), the store, the coordinator (which ends what a dead process left), and only then an answer to anybody.
-//! Down: no new starts, the grace for what runs, then the viewers and the requests under way.
+//! Decides: in which order a server comes up and goes down. Up: the configuration, the guard of the commands (before
+//! this process has threads), the listener (a taken port costs nothing), the store, the coordinator (which ends what
+//! a dead process left), and only then an answer to anybody. Down: no new starts, the grace for what runs, then the
+//! viewers and the requests under way.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use serde::Serialize;
 use soloist::{Coordinator, MemoryStore, ModelKey, ModelOptions, Store, limits};
@@ -54,12 +60,13 @@ async fn run(config: &Config, guard: Option<&Guard>, demo: bool, out: &Out) -> R
     };
     let stop_serving = options.stop.clone();
     let serving = tokio::spawn(soloist_server::serve(listener, coordinator.clone(), options));
-    stop.asked(&coordinator, config).await;
+    let is_told_twice = stop.asked(&coordinator, config).await;
     coordinator.shutdown(config.shutdown_grace).await;
     stop_serving.cancel();
     let served = serving.await.map_err(io::Error::other).and_then(|served| served);
     tracing::info!("stopped");
-    served.map(|()| Exit::Completed).map_err(|e| Stop::new(Exit::Failed, format!("the listener broke: {e}")))
+    let exit = if is_told_twice.load(Ordering::Relaxed) { Exit::Failed } else { Exit::Completed };
+    served.map(|()| exit).map_err(|e| Stop::new(Exit::Failed, format!("the listener broke: {e}")))
 }
 
 async fn coordinator(config: &Config, guard: Option<&Guard>, demo: bool) -> Result<Coordinator, Stop> {
@@ -139,9 +146,11 @@ impl Stopping {
     }
 
     /// Ready at the first signal. A second one ends the process at once, whatever runs; only the commands that run are
-    /// ended with it.
-    async fn asked(mut self, coordinator: &Coordinator, config: &Config) {
+    /// ended with it. Returns whether that one has come, which it may until the end.
+    async fn asked(mut self, coordinator: &Coordinator, config: &Config) -> Arc<AtomicBool> {
         let giving_up = coordinator.clone();
+        let is_told_twice = Arc::new(AtomicBool::new(false));
+        let told_twice = is_told_twice.clone();
         self.next().await;
         tracing::info!(
             running = coordinator.stats().running,
@@ -150,10 +159,12 @@ impl Stopping {
         );
         tokio::spawn(async move {
             self.next().await;
+            told_twice.store(true, Ordering::Relaxed);
             let given_up = giving_up.shutdown(std::time::Duration::ZERO);
             let _ = tokio::time::timeout(limits::DROP_WAIT, given_up).await;
             std::process::exit(Exit::Failed as i32);
         });
+        is_told_twice
     }
 
     async fn next(&mut self) {

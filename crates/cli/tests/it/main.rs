@@ -7,3 +7,6 @@ mod configuration;
 mod program;
 mod restart;
 mod serve;
+mod survivors;
+#[path = "../../../runners/tests/it/zoo.rs"]
+mod zoo;
