@@ -40,17 +40,20 @@ impl Case {
             let _ = kill_process(*pid, Signal::KILL);
         }
         self.zoo.is_empty();
-        let expected = if killed.contains(&self.running.pid()) {
+        // A server that is killed after the others may still have put on record that it has lost them.
+        let mut expected = Vec::new();
+        if killed.contains(&self.running.pid()) {
+            expected.push("NodeLost");
             // Its output ends only once the guard, which shares it, is gone as well.
             self.running.ended();
             self.server.up("127.0.0.1:0");
-            "NodeLost"
-        } else {
-            "GuardLost"
-        };
+        }
+        if killed.contains(&self.guard) || killed.contains(&self.attempt) {
+            expected.push("GuardLost");
+        }
         self.server.run(&["watch", "a/Zoo/1"]).exits(1);
         let task = self.server.run(&["show", "--json", "a/Zoo/1"]).json();
-        assert_eq!(task["error_type"], expected, "{task}");
+        assert!(expected.contains(&task["error_type"].as_str().unwrap()), "{task}");
         self.zoo.is_empty();
     }
 }
