@@ -28,7 +28,7 @@ use soloist::limits;
 use super::{
     message::{self, Answer, KILL, Request, TERM},
     sys::{self, Signals},
-    tree,
+    tree::{self, Pace},
 };
 
 /// The life of an attempt process. Its stdin is the control socket, its stdout the lifeline that the guard holds.
@@ -127,8 +127,9 @@ impl Running {
         let (control, lifeline) = (io::stdin(), io::stdout());
         let has_listener = self.until_it_is_over(&control, &lifeline)?;
         let mut is_told = !has_listener;
+        let mut pace = Pace::new();
         loop {
-            let is_gone = self.end(limits::EXEC_KILL_WAIT)?;
+            let is_gone = self.end(&mut pace)?;
             if !is_told && let Some(status) = self.status {
                 if !is_gone {
                     Answer::Remains.send(control.as_fd());
@@ -185,17 +186,18 @@ impl Running {
         }
     }
 
-    /// Sends SIGKILL to all that is below, until nothing is or the time is over. Whether nothing is.
-    fn end(&mut self, within: Duration) -> io::Result<bool> {
-        let until = Instant::now() + within;
+    /// Sends SIGKILL to all that is below, until nothing is, or that has taken too long. Whether nothing is.
+    fn end(&mut self, pace: &mut Pace) -> io::Result<bool> {
+        let until = Instant::now() + limits::EXEC_KILL_WAIT;
         // The group at once first, where that is possible: none of it can start another between two looks.
         self.signal_group(Signal::KILL);
         while self.reap() == Below::Some {
-            if Instant::now() >= until {
+            tree::kill_below(getpid(), &HashSet::new());
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return Ok(false);
             }
-            tree::kill_below(getpid(), &HashSet::new());
-            self.signals.wait_alone(limits::EXEC_GROUP_POLL)?;
+            self.signals.wait_alone(pace.next().min(left))?;
         }
         Ok(true)
     }

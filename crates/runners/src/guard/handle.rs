@@ -34,7 +34,7 @@ use super::{
 ///
 /// Cheap to clone; one for each process is enough. When the last clone is dropped (and when the process ends in any
 /// way), all commands are ended. A guard process that is killed is replaced with the next attempt; see [the
-/// module](super::guard) for what ends what.
+/// module](super) for what ends what.
 ///
 /// A process that forks itself into the background does so before it starts a guard.
 #[derive(Debug, Clone)]
@@ -45,7 +45,10 @@ pub struct Guard {
 #[derive(Debug)]
 struct Inner {
     program: PathBuf,
+    /// Held for moments only, because tasks of a runtime wait for it.
     process: Mutex<Process>,
+    /// Held while another process is started, so that there are not two.
+    replacing: Mutex<()>,
 }
 
 /// Why an attempt has not begun.
@@ -84,7 +87,7 @@ impl Guard {
     pub fn start_from(program: impl AsRef<Path>) -> io::Result<Self> {
         let program = program.as_ref().to_owned();
         let process = Mutex::new(Process::start(&program)?);
-        Ok(Self { inner: Arc::new(Inner { program, process }) })
+        Ok(Self { inner: Arc::new(Inner { program, process, replacing: Mutex::new(()) }) })
     }
 
     /// The pid of the guard process.
@@ -127,13 +130,11 @@ impl Guard {
     async fn replace(&self) -> io::Result<()> {
         let inner = self.inner.clone();
         let replaced = tokio::task::spawn_blocking(move || {
-            let mut process = inner.process();
-            if process.is_lost() {
-                tracing::warn!(
-                    guard.pid = process.child.id(),
-                    "the guard process was lost, another one is started"
-                );
-                *process = Process::start(&inner.program)?;
+            let _turn = inner.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+            if inner.process().is_lost() {
+                tracing::warn!("the guard process was killed, another one is started");
+                let process = Process::start(&inner.program)?;
+                *inner.process() = process;
             }
             Ok(())
         });

@@ -30,7 +30,8 @@
 //!
 //! Beyond reach: work that a command hands to a service outside of its tree (`systemd-run`, `docker run`, `at`); and,
 //! where somebody kills the guard and an attempt process in the same instant, what is below the command (the command
-//! itself ends with its parent).
+//! itself ends with its parent). The node does not adopt that as well: it may be a program with children of its own,
+//! and would be given orphans of theirs that nobody waits for.
 //!
 //! Never reads what a command writes, and never decides what an exit means.
 

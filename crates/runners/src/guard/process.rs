@@ -12,6 +12,7 @@ use std::{
         unix::process::CommandExt,
     },
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use rustix::{
@@ -19,13 +20,12 @@ use rustix::{
     net::SendFlags,
     process::{Pid, WaitOptions, getpid, wait},
 };
-use soloist::limits;
 
 use super::{
     ATTEMPT,
     message::{self, Answer, HERE},
     sys::{self, Signals},
-    tree,
+    tree::{self, Pace},
 };
 
 /// The life of a guard process. Its stdin is the socket from its node.
@@ -44,11 +44,10 @@ fn guard() -> io::Result<()> {
     let node = io::stdin();
     rustix::net::send(&node, &[HERE], SendFlags::NOSIGNAL)?;
 
-    let mut children = Children { attempts: HashSet::new(), may_have_strays: false };
+    let mut children = Children { attempts: HashSet::new(), strays: None };
     loop {
         children.reap();
-        children.end_strays();
-        let again = children.may_have_strays.then_some(limits::EXEC_GROUP_POLL);
+        let again = children.end_strays();
         let (told, _) = signals.wait(node.as_fd(), None, again)?;
         if told {
             let (bytes, mut sockets) = message::receive(&node, &mut [0])?;
@@ -66,12 +65,13 @@ fn guard() -> io::Result<()> {
 }
 
 fn end_all(signals: &Signals) -> io::Result<()> {
+    let mut pace = Pace::new();
     loop {
         tree::kill_below(getpid(), &HashSet::new());
         match wait(WaitOptions::NOHANG) {
             Err(Errno::CHILD) => return Ok(()),
             Ok(Some(_)) => {}
-            Ok(None) | Err(_) => signals.wait_alone(limits::EXEC_GROUP_POLL)?,
+            Ok(None) | Err(_) => signals.wait_alone(pace.next())?,
         }
     }
 }
@@ -79,7 +79,8 @@ fn end_all(signals: &Signals) -> io::Result<()> {
 struct Children {
     /// Those that were started here and have not been reaped, so that their numbers are theirs.
     attempts: HashSet<Pid>,
-    may_have_strays: bool,
+    /// Set while there may be children that were not started here.
+    strays: Option<Pace>,
 }
 
 impl Children {
@@ -105,13 +106,20 @@ impl Children {
     fn reap(&mut self) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             // One that ends by itself leaves nothing.
-            self.may_have_strays |= self.attempts.remove(&pid) && status.exit_status() != Some(0);
+            if self.attempts.remove(&pid) && status.exit_status() != Some(0) {
+                self.strays = Some(Pace::new());
+            }
         }
     }
 
-    fn end_strays(&mut self) {
-        if self.may_have_strays {
-            self.may_have_strays = tree::kill_below(getpid(), &self.attempts) > 0;
+    /// Sends SIGKILL to strays, and says when to look again.
+    fn end_strays(&mut self) -> Option<Duration> {
+        let mut pace = self.strays.take()?;
+        if tree::kill_below(getpid(), &self.attempts) == 0 {
+            return None;
         }
+        let again = pace.next();
+        self.strays = Some(pace);
+        Some(again)
     }
 }

@@ -3,9 +3,30 @@
 //! Decides: which processes are signalled. A process is found by its parent, in `/proc`, and signalled through a pidfd
 //! that is known to be its own: a number that was given to somebody else meanwhile is left alone. Never waits.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use soloist::limits;
+
+/// How long to wait before each look at what is to end, unless a signal comes first: short, and longer for what does
+/// not end (another user's, or one that waits in the kernel).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace(Duration);
+
+impl Pace {
+    pub(super) fn new() -> Self {
+        Self(limits::EXEC_GROUP_POLL)
+    }
+
+    pub(super) fn next(&mut self) -> Duration {
+        let wait = self.0;
+        self.0 = (2 * wait).min(limits::EXEC_KILL_WAIT);
+        wait
+    }
+}
 
 /// A process as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
