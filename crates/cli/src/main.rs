@@ -18,6 +18,8 @@ use exit::{Exit, Stop};
 use render::Out;
 
 fn main() -> ExitCode {
+    // Before anything else: this program is also what watches over commands, under another name.
+    soloist_runners::guard::enter_if_asked();
     let cli = Cli::parse();
     let out = Out::new(cli.json);
     match run(cli, &out) {

@@ -191,9 +191,9 @@ pub const EXEC_JSON_LINE_MAX_BYTES: usize = EVENT_DATA_MAX_BYTES + (4 << 10);
 pub const EXEC_ARGUMENT_MAX_BYTES: usize = (128 << 10) - 1;
 /// Bytes that are read from an exec command's output at once.
 pub const EXEC_READ_BYTES: usize = 32 << 10;
-/// Longest wait for a sign that an exec command has exited before it is looked at again.
-pub const EXEC_EXIT_POLL: Duration = Duration::from_secs(1);
-/// Wait between two looks at an exec command's process group while it is being ended.
+/// Longest wait for an answer of the guard process or of an attempt process before it counts as hung.
+pub const EXEC_ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// Wait between two looks at the processes of an exec command while they are being ended.
 pub const EXEC_GROUP_POLL: Duration = Duration::from_millis(25);
 /// Longest wait for processes to be gone that were sent SIGKILL.
 pub const EXEC_KILL_WAIT: Duration = Duration::from_secs(1);

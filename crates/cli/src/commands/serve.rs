@@ -1,8 +1,9 @@
 //! `soloist serve`
 //!
-//! Decides: in which order a server comes up and goes down. Up: the configuration, the listener (a taken port costs
-//! nothing), the store, the coordinator (which ends what a dead process left), and only then an answer to anybody.
-//! Down: no new starts, the grace for what runs, then the viewers and the requests under way.
+//! Decides: in which order a server comes up and goes down. Up: the configuration, the guard of the commands (before
+//! this process has threads), the listener (a taken port costs nothing), the store, the coordinator (which ends what
+//! a dead process left), and only then an answer to anybody. Down: no new starts, the grace for what runs, then the
+//! viewers and the requests under way.
 
 use std::{
     io,
@@ -14,6 +15,7 @@ use std::{
 
 use serde::Serialize;
 use soloist::{Coordinator, MemoryStore, ModelKey, ModelOptions, Store, lease::OnLeaseLost, limits};
+use soloist_runners::{exec::ExecRunner, guard::Guard};
 use soloist_server::{Autostart, Exposure, Listener, ServerOptions};
 use soloist_sqlite::SqliteStore;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -33,19 +35,21 @@ pub(crate) fn serve(args: Serve, out: &Out) -> Result<Exit, Stop> {
     let config = of_process(args.config.file, args.config.flags)?.config;
     log_to_stderr(&config);
     allow_many_descriptors();
+    let guard = (!config.models.is_empty()).then(Guard::start).transpose();
+    let guard = guard.map_err(|e| Stop::new(Exit::Failed, format!("cannot start: {e}")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Stop::new(Exit::Failed, format!("cannot start: {e}")))?;
-    let done = runtime.block_on(run(&config, args.demo, out));
+    let done = runtime.block_on(run(&config, guard.as_ref(), args.demo, out));
     runtime.shutdown_timeout(limits::DROP_WAIT);
     done
 }
 
-async fn run(config: &Config, demo: bool, out: &Out) -> Result<Exit, Stop> {
+async fn run(config: &Config, guard: Option<&Guard>, demo: bool, out: &Out) -> Result<Exit, Stop> {
     let stop = Stopping::new()?;
     let listener =
         Listener::bind(&config.listen.to_string(), Exposure::Local).await.map_err(|e| bind_failed(&e))?;
     let address = listener.address().map_err(|e| bind_failed(&e))?;
-    let coordinator = coordinator(config, demo).await?;
+    let coordinator = coordinator(config, guard, demo).await?;
     announce(config, &address, &coordinator, out);
 
     let options = ServerOptions {
@@ -56,16 +60,16 @@ async fn run(config: &Config, demo: bool, out: &Out) -> Result<Exit, Stop> {
     };
     let stop_serving = options.stop.clone();
     let serving = tokio::spawn(soloist_server::serve(listener, coordinator.clone(), options));
-    let told_twice = stop.asked(&coordinator, config).await;
+    let is_told_twice = stop.asked(&coordinator, config).await;
     coordinator.shutdown(config.shutdown_grace).await;
     stop_serving.cancel();
     let served = serving.await.map_err(io::Error::other).and_then(|served| served);
     tracing::info!("stopped");
-    let exit = if told_twice.load(Ordering::Acquire) { Exit::Failed } else { Exit::Completed };
+    let exit = if is_told_twice.load(Ordering::Relaxed) { Exit::Failed } else { Exit::Completed };
     served.map(|()| exit).map_err(|e| Stop::new(Exit::Failed, format!("the listener broke: {e}")))
 }
 
-async fn coordinator(config: &Config, demo: bool) -> Result<Coordinator, Stop> {
+async fn coordinator(config: &Config, guard: Option<&Guard>, demo: bool) -> Result<Coordinator, Stop> {
     let store: Arc<dyn Store> = match &config.store {
         StoreUrl::Memory => Arc::new(MemoryStore::new()),
         StoreUrl::Sqlite(path) => Arc::new(
@@ -82,7 +86,8 @@ async fn coordinator(config: &Config, demo: bool) -> Result<Coordinator, Stop> {
     }
     for model in &config.models {
         let key = ModelKey::new(&model.app, &model.model).expect("checked when it was read");
-        let runner = model.runner().expect("checked when it was read");
+        let guard = guard.expect("started where there are models");
+        let runner = ExecRunner::new(model.options(), guard).expect("checked when it was read");
         builder =
             builder.runner(key, Arc::new(runner), ModelOptions { max_concurrent: model.max_concurrent });
     }
@@ -144,12 +149,11 @@ impl Stopping {
     }
 
     /// Ready at the first signal. A second one ends the process at once, whatever runs; only the commands that run are
-    /// ended with it.
-    /// Says whether there was one.
+    /// ended with it. Returns whether that one has come, which it may until the end.
     async fn asked(mut self, coordinator: &Coordinator, config: &Config) -> Arc<AtomicBool> {
         let giving_up = coordinator.clone();
-        let told_twice = Arc::new(AtomicBool::new(false));
-        let twice = told_twice.clone();
+        let is_told_twice = Arc::new(AtomicBool::new(false));
+        let told_twice = is_told_twice.clone();
         self.next().await;
         tracing::info!(
             running = coordinator.stats().running,
@@ -158,12 +162,12 @@ impl Stopping {
         );
         tokio::spawn(async move {
             self.next().await;
-            twice.store(true, Ordering::Release);
+            told_twice.store(true, Ordering::Relaxed);
             let given_up = giving_up.shutdown(std::time::Duration::ZERO);
             let _ = tokio::time::timeout(limits::DROP_WAIT, given_up).await;
             std::process::exit(Exit::Failed as i32);
         });
-        told_twice
+        is_told_twice
     }
 
     async fn next(&mut self) {

@@ -14,7 +14,7 @@ pub(crate) mod value;
 use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf, time::Duration};
 
 use soloist::limits;
-use soloist_runners::exec::{ExecOptions, ExecRunner, OptionError};
+use soloist_runners::exec::ExecOptions;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -99,19 +99,16 @@ impl Default for Model {
 }
 
 impl Model {
-    /// What executes it.
-    ///
-    /// # Errors
-    /// The first key that is not allowed, and why.
-    pub(crate) fn runner(&self) -> Result<ExecRunner, OptionError> {
-        ExecRunner::new(ExecOptions {
+    /// The command that executes it.
+    pub(crate) fn options(&self) -> ExecOptions {
+        ExecOptions {
             command: self.command.clone(),
             shell: self.shell,
             allow_dash: self.allow_dash,
             env: self.env.iter().cloned().collect(),
             pass_env: self.pass_env.clone(),
             dir: self.dir.clone(),
-        })
+        }
     }
 }
 
@@ -278,7 +275,7 @@ fn read_model(
             missing.key, missing.allowed
         )));
     }
-    model.runner().map_err(|e| ConfigError(format!("{place}: {e}")))?;
+    model.options().validate().map_err(|e| ConfigError(format!("{place}: {e}")))?;
     Ok((model, shown))
 }
 

@@ -8,3 +8,6 @@ mod program;
 mod restart;
 mod serve;
 mod several;
+mod survivors;
+#[path = "../../../runners/tests/it/zoo.rs"]
+mod zoo;

@@ -89,8 +89,12 @@ impl Running {
         }
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Waits for its end.
@@ -131,6 +135,14 @@ impl Server {
     pub(crate) fn listening(address: &str) -> Self {
         let mut server = Self { dir: tempfile::tempdir().unwrap(), url: String::new(), running: None };
         server.up(address);
+        server
+    }
+
+    /// One with this configuration file.
+    pub(crate) fn configured(file: &str) -> Self {
+        let mut server = Self { dir: tempfile::tempdir().unwrap(), url: String::new(), running: None };
+        std::fs::write(server.dir.path().join("soloist.toml"), file).unwrap();
+        server.up("127.0.0.1:0");
         server
     }
 

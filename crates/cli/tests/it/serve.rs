@@ -61,14 +61,9 @@ fn a_second_signal_ends_the_server_at_once() {
 
 #[test]
 fn a_second_signal_ends_the_commands_that_run_with_the_server() {
-    let mut server = Server::new();
-    let demo = server.take();
-    demo.signal(Signal::KILL);
-    demo.ended();
     let config = "[[model]]\napp = \"a\"\nmodel = \"Sleep\"\nrunner = \"exec\"\nshell = true\n\
                   command = [\"echo $$ > pid; exec sleep 600\"]\n";
-    fs::write(server.dir.path().join("soloist.toml"), config).unwrap();
-    server.up("127.0.0.1:0");
+    let mut server = Server::configured(config);
     server.run(&["create", "a/Sleep/1", "--start"]).exits(0);
     let begun = Instant::now();
     let process = loop {

@@ -7,33 +7,40 @@
 //! - Its output becomes events as it comes; the module `output` says which.
 //! - It is asked to stop by SIGTERM to its process group, and ended by SIGKILL after a grace. A command that was asked
 //!   counts as stopped however it exits, unless it exits with 0 and has sent a `result` event: then it has finished.
-//! - What is left of its group when it exits is ended. What it has written until then is still read; a process that
-//!   has left the group and holds the pipe open is not waited for.
-//! - A dropped attempt ends with all of its group.
+//! - What is left of its process tree when it exits is ended, whatever group or session it has moved to; what was
+//!   written until then is still read. The module [`guard`](crate::guard) sees to it.
+//! - A dropped attempt ends with its whole process tree, and so does one whose node is killed.
 //!
 //! Never runs a shell unless the model says so, and never buffers output: a command that is faster than the store is
 //! slowed down by its pipe.
 
-mod group;
 mod lines;
 mod options;
 mod output;
 mod spawn;
 mod template;
 
-use std::{io, os::fd::AsFd, process::ExitStatus};
+use std::{
+    io::{self, ErrorKind},
+    os::fd::AsFd,
+    process::ExitStatus,
+};
 
 use async_trait::async_trait;
 use soloist::{Context, Error, Failure, Json, Result, Runner, limits};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    net::unix::pipe,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    group::Group,
     lines::Lines,
     options::Checked,
     output::{Final, Tail},
+    spawn::Spawned,
 };
+use crate::guard::{Attempt, Guard};
 
 pub use self::options::{ExecOptions, OptionError};
 
@@ -41,15 +48,16 @@ pub use self::options::{ExecOptions, OptionError};
 #[derive(Clone)]
 pub struct ExecRunner {
     options: Checked,
+    guard: Guard,
 }
 
 impl ExecRunner {
-    /// Checks the options.
+    /// Checks the options. The commands are the guard's.
     ///
     /// # Errors
     /// The first key that is not allowed, and why.
-    pub fn new(options: ExecOptions) -> Result<Self, OptionError> {
-        Ok(Self { options: options.check()? })
+    pub fn new(options: ExecOptions, guard: &Guard) -> Result<Self, OptionError> {
+        Ok(Self { options: options.check()?, guard: guard.clone() })
     }
 }
 
@@ -73,18 +81,17 @@ impl Runner for ExecRunner {
     }
 
     async fn run(&self, input: Json, context: Context) -> Result<Json, Failure> {
-        let mut group = spawn::spawn(&self.options, &input, &context)?;
-        let leader = group.leader();
-        let (stdin, stdout, stderr) = (leader.stdin.take(), leader.stdout.take(), leader.stderr.take());
+        let Spawned { mut attempt, stdin, stdout, stderr } =
+            spawn::spawn(&self.options, &self.guard, &input, &context).await?;
         let exited = CancellationToken::new();
         let mut so_far = Final::default();
         let mut tail = Tail::default();
 
         let (status, (), (), ()) = tokio::try_join!(
-            supervise(&mut group, &context, &exited),
-            feed(stdin.expect("stdin is piped"), &input, &exited),
-            read_stdout(stdout.expect("stdout is piped"), &context, &exited, &mut so_far),
-            read_stderr(stderr.expect("stderr is piped"), &context, &exited, &mut tail),
+            supervise(&mut attempt, &context, &exited),
+            feed(stdin, &input, &exited),
+            read_stdout(stdout, &context, &exited, &mut so_far),
+            read_stderr(stderr, &context, &exited, &mut tail),
         )?;
         match status {
             Exit::Stopped(status) if !(status.success() && so_far.is_named()) => {
@@ -103,32 +110,38 @@ enum Exit {
     Stopped(ExitStatus),
 }
 
-/// Waits for the command, asks it to stop when the attempt is, and leaves nothing of its group.
+/// Waits for the command, and asks it to stop when the attempt is. Nothing of its tree is left then.
 async fn supervise(
-    group: &mut Group,
+    attempt: &mut Attempt,
     context: &Context,
     exited: &CancellationToken,
 ) -> Result<Exit, Failure> {
-    let asked = tokio::select! {
+    let by_itself = tokio::select! {
         biased;
-        seen = group.exited() => seen.map(|()| false),
-        () = context.cancelled() => group.ask_to_stop(limits::EXEC_TERM_GRACE).await.map(|()| true),
+        ended = attempt.exited() => Some(ended),
+        () = context.cancelled() => None,
     };
-    let lost = |error: io::Error| {
-        Failure::new("ExitUnknown", format!("how the command exited is not known: {error}"))
+    let exit = match by_itself {
+        Some(ended) => ended.map(Exit::ByItself),
+        None => attempt.stop(limits::EXEC_TERM_GRACE).await.map(Exit::Stopped),
     };
-    let asked = asked.map_err(lost)?;
-    let status = group.end().await.map_err(lost)?;
     exited.cancel();
-    Ok(if asked { Exit::Stopped(status) } else { Exit::ByItself(status) })
+    exit.map_err(|error| match error.kind() {
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => guard_lost(),
+        _ => Failure::new("ExitUnknown", format!("how the command exited is not known: {error}")),
+    })
+}
+
+/// Why an attempt is over whose command nobody watches any more.
+fn guard_lost() -> Failure {
+    Failure::new(
+        "GuardLost",
+        "the process that watched over the command was killed, and the command was ended with it; start the task again",
+    )
 }
 
 /// Writes the input, as far as the command reads it, and closes its stdin.
-async fn feed(
-    mut stdin: tokio::process::ChildStdin,
-    input: &Json,
-    exited: &CancellationToken,
-) -> Result<(), Failure> {
+async fn feed(mut stdin: pipe::Sender, input: &Json, exited: &CancellationToken) -> Result<(), Failure> {
     tokio::select! {
         // A command that closes its stdin early does not want the rest.
         _ = stdin.write_all(input.as_str().as_bytes()) => {}
@@ -138,7 +151,7 @@ async fn feed(
 }
 
 async fn read_stdout(
-    mut pipe: tokio::process::ChildStdout,
+    mut pipe: pipe::Receiver,
     context: &Context,
     exited: &CancellationToken,
     so_far: &mut Final,
@@ -157,7 +170,7 @@ async fn read_stdout(
 }
 
 async fn read_stderr(
-    mut pipe: tokio::process::ChildStderr,
+    mut pipe: pipe::Receiver,
     context: &Context,
     exited: &CancellationToken,
     tail: &mut Tail,

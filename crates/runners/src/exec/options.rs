@@ -10,15 +10,15 @@ use super::template::{Argument, Dash};
 /// What the configuration says of an exec model.
 ///
 /// ```
-/// use soloist_runners::exec::{ExecOptions, ExecRunner};
+/// use soloist_runners::exec::ExecOptions;
 ///
 /// let options = ExecOptions {
 ///     command: ["ffmpeg", "-i", "{input.source}", "out.mp4"].map(String::from).to_vec(),
 ///     ..ExecOptions::default()
 /// };
-/// let runner = ExecRunner::new(options)?;
+/// options.validate()?;
 ///
-/// let error = ExecRunner::new(ExecOptions::default()).unwrap_err();
+/// let error = ExecOptions::default().validate().unwrap_err();
 /// assert_eq!(error.key, "command");
 /// # Ok::<(), soloist_runners::exec::OptionError>(())
 /// ```
@@ -63,6 +63,14 @@ pub(super) struct Checked {
 }
 
 impl ExecOptions {
+    /// Whether the options are allowed, without running anything.
+    ///
+    /// # Errors
+    /// The first key that is not allowed, and why.
+    pub fn validate(&self) -> Result<(), OptionError> {
+        self.clone().check().map(drop)
+    }
+
     pub(super) fn check(self) -> Result<Checked, OptionError> {
         for (i, text) in self.command.iter().enumerate() {
             no_nul(text).map_err(|message| at(format!("command[{i}]"), message))?;

@@ -1,16 +1,15 @@
 //! Spawn: what a command is given when it begins.
 //!
-//! Decides: its arguments, its environment, its descriptors and its process group. The environment is clean: nothing
-//! of the server's own (its keys, its tokens) reaches a command unless the model names it. Never hands over
-//! a descriptor but stdin, stdout and stderr.
+//! Decides: its arguments, its environment and its pipes. The environment is clean: nothing of the server's own (its
+//! keys, its tokens) reaches a command unless the model names it. Never executes anything: that is the guard's.
 
-use std::{io, path::Path, process::Stdio};
+use std::{ffi::OsString, io, os::fd::OwnedFd, path::Path};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use soloist::{Context, Failure, Json, limits};
-use tokio::process::Command;
+use tokio::net::unix::pipe;
 
-use super::{group::Group, options::Checked};
+use super::options::Checked;
+use crate::guard::{Attempt, Guard, NotBegun, Request};
 
 /// Variables of the server that every command gets, where they are set.
 const PASSED: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
@@ -20,89 +19,90 @@ pub(super) fn arguments(options: &Checked, input: &Json) -> Result<Vec<String>, 
     options.arguments.iter().map(|argument| argument.fill(input, options.dash)).collect()
 }
 
-/// Begins the command for one attempt.
-pub(super) fn spawn(options: &Checked, input: &Json, context: &Context) -> Result<Group, Failure> {
-    let arguments = arguments(options, input).map_err(|message| Failure::new("InvalidInput", message))?;
-    let mut command = Command::new(&options.program);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.process_group(0);
-    environment(&mut command, options, input, context);
-    if let Some(dir) = &options.dir {
-        command.current_dir(dir);
-    }
-    keep_descriptors(&mut command);
-    match command.spawn() {
-        Ok(leader) => Ok(Group::led_by(leader)),
-        Err(error) => Err(Failure::new("SpawnFailed", reason(options, &error))),
-    }
+/// A command that has begun, and this end of its pipes.
+pub(super) struct Spawned {
+    pub(super) attempt: Attempt,
+    pub(super) stdin: pipe::Sender,
+    pub(super) stdout: pipe::Receiver,
+    pub(super) stderr: pipe::Receiver,
 }
 
-fn environment(command: &mut Command, options: &Checked, input: &Json, context: &Context) {
-    command.env_clear().env("PYTHONUNBUFFERED", "1");
+/// Begins the command for one attempt.
+pub(super) async fn spawn(
+    options: &Checked,
+    guard: &Guard,
+    input: &Json,
+    context: &Context,
+) -> Result<Spawned, Failure> {
+    let arguments = arguments(options, input).map_err(|message| Failure::new("InvalidInput", message))?;
+    let request = Request {
+        program: options.program.clone().into(),
+        arguments: arguments.into_iter().map(OsString::from).collect(),
+        env: environment(options, input, context),
+        dir: options.dir.as_ref().map(|dir| dir.clone().into_os_string()),
+    };
+    let begun = async {
+        let (stdin, stdin_of_command) = to_command().map_err(NotBegun::Failed)?;
+        let (stdout, stdout_of_command) = from_command().map_err(NotBegun::Failed)?;
+        let (stderr, stderr_of_command) = from_command().map_err(NotBegun::Failed)?;
+        let theirs = [stdin_of_command, stdout_of_command, stderr_of_command];
+        let attempt = guard.begin(&request, theirs).await?;
+        Ok(Spawned { attempt, stdin, stdout, stderr })
+    };
+    begun.await.map_err(|error| not_begun(options, guard, &error))
+}
+
+fn to_command() -> io::Result<(pipe::Sender, OwnedFd)> {
+    let (theirs, ours) = io::pipe()?;
+    Ok((pipe::Sender::from_owned_fd(ours.into())?, theirs.into()))
+}
+
+fn from_command() -> io::Result<(pipe::Receiver, OwnedFd)> {
+    let (ours, theirs) = io::pipe()?;
+    Ok((pipe::Receiver::from_owned_fd(ours.into())?, theirs.into()))
+}
+
+fn environment(options: &Checked, input: &Json, context: &Context) -> Vec<(OsString, OsString)> {
+    let mut env = vec![("PYTHONUNBUFFERED".into(), "1".into())];
     let passed = PASSED.into_iter().chain(options.pass_env.iter().map(String::as_str));
-    command.envs(passed.filter_map(|name| Some((name, std::env::var_os(name)?))));
-    command.envs(&options.env);
+    env.extend(passed.filter_map(|name| Some((name.into(), std::env::var_os(name)?))));
+    // Of two with one name the later one counts.
+    env.extend(options.env.iter().map(|(name, value)| (name.into(), value.into())));
 
     let key = context.key();
-    command
-        .env("SOLOIST_TASK_APP", key.app())
-        .env("SOLOIST_TASK_MODEL", key.model())
-        .env("SOLOIST_TASK_ID", key.id())
-        .env("SOLOIST_TASK_RUN", context.run().to_string())
-        .env("SOLOIST_TASK_ATTEMPT", context.attempt().to_string())
-        .env("SOLOIST_TASK_EPOCH", context.epoch().to_string());
+    let mut set = |name: &str, value: &str| env.push((name.into(), value.into()));
+    set("SOLOIST_TASK_APP", key.app());
+    set("SOLOIST_TASK_MODEL", key.model());
+    set("SOLOIST_TASK_ID", key.id());
+    set("SOLOIST_TASK_RUN", &context.run().to_string());
+    set("SOLOIST_TASK_ATTEMPT", &context.attempt().to_string());
+    set("SOLOIST_TASK_EPOCH", &context.epoch().to_string());
     if input.as_str().len() <= limits::EXEC_ENV_INPUT_MAX_BYTES {
-        command.env("SOLOIST_TASK_INPUT", input.as_str());
+        set("SOLOIST_TASK_INPUT", input.as_str());
+    }
+    env
+}
+
+/// Why there is no attempt, and what to do about it.
+fn not_begun(options: &Checked, guard: &Guard, error: &NotBegun) -> Failure {
+    let program = &options.program;
+    match error {
+        NotBegun::Refused(error) => Failure::new("SpawnFailed", reason(options, error)),
+        NotBegun::Silent => Failure::new(
+            "SpawnFailed",
+            format!(
+                "cannot run {program:?}: the guard process (pid {}) has not answered for {} s; resume it if somebody \
+                 has stopped it, or kill it, and the next start gets a new one",
+                guard.pid(),
+                limits::EXEC_ANSWER_WAIT.as_secs()
+            ),
+        ),
+        NotBegun::Lost => super::guard_lost(),
+        NotBegun::Failed(error) => Failure::new("SpawnFailed", format!("cannot run {program:?}: {error}")),
     }
 }
 
-/// Has every descriptor but 0 to 2 closed when the command begins, also those that this process was itself started
-/// with and that nobody marked.
-fn keep_descriptors(command: &mut Command) {
-    // SAFETY: the closure runs between fork and exec and makes nothing but system calls: it takes no lock, allocates
-    // nothing and touches no memory of the parent.
-    #[allow(unsafe_code)]
-    unsafe {
-        command.pre_exec(close_others_on_exec);
-        command.pre_exec(usual_descriptor_limit);
-    }
-}
-
-/// A server raises its own limit for its viewers. A command gets the usual soft limit back (more of them breaks
-/// programs that use `select`), and may raise it again itself.
-fn usual_descriptor_limit() -> io::Result<()> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let usual = current.map_or(limits::EXEC_DESCRIPTORS, |now| now.min(limits::EXEC_DESCRIPTORS));
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(usual), maximum })?)
-}
-
-#[allow(unsafe_code)]
-fn close_others_on_exec() -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        // SAFETY: a system call that takes numbers. Descriptors are only marked: the one by which this child tells
-        // its parent that the exec has failed is still needed.
-        let marked = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-        if marked == 0 {
-            return Ok(());
-        }
-    }
-    // An older kernel: one by one. `fcntl` on a number that is no descriptor does nothing.
-    // SAFETY: two system calls; `limit` is a plain structure that the first one fills.
-    unsafe {
-        let mut limit: libc::rlimit = std::mem::zeroed();
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let end = i32::try_from(limit.rlim_cur).unwrap_or(i32::MAX);
-        for descriptor in 3..end {
-            libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
-        }
-    }
-    Ok(())
-}
-
-/// Why a command could not begin, and what to do about it.
+/// Why a command could not be executed.
 fn reason(options: &Checked, error: &io::Error) -> String {
     let program = &options.program;
     if let Some(dir) = options.dir.as_deref().filter(|dir| !dir.is_dir()) {

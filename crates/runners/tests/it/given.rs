@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use soloist::{Error, Json, Key, NewTask, Status, TaskFilter, limits};
-use soloist_runners::exec::ExecOptions;
+use soloist_runners::exec::{ExecOptions, ExecRunner};
 
-use crate::world::{command, run, shell, world};
+use crate::world::{World, command, guard, run, shell, world};
 
 #[tokio::test]
 async fn a_template_fills_one_argument_and_never_splits_it() {
@@ -92,7 +92,9 @@ async fn no_descriptor_but_0_to_2_reaches_the_command_not_even_one_that_nobody_m
     let file = tempfile::tempfile().unwrap();
     rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
     // The descriptor by which the shell reads the directory is gone again when the links are read.
-    let ran = run(shell("for f in /proc/$$/fd/*; do readlink $f; done; true")).await;
+    let options = shell("for f in /proc/$$/fd/*; do readlink $f; done; true");
+    // A guard that is started while the file is open inherits it.
+    let ran = World::of(ExecRunner::new(options, &guard()).unwrap()).await.run("t/Model", "{}").await;
     let lines = ran.lines();
     assert_eq!(lines.len(), 3, "{lines:?}");
     assert!(lines.iter().all(|line| line.starts_with("pipe:") || line.starts_with("socket:")), "{lines:?}");
@@ -111,4 +113,14 @@ async fn a_command_begins_with_the_usual_limit_of_descriptors_whatever_the_serve
     let ran = world.run("t/Model", "{}").await;
     let limit: u64 = ran.lines()[0].parse().unwrap();
     assert!(limit <= limits::EXEC_DESCRIPTORS, "{limit}");
+}
+
+#[tokio::test]
+async fn a_command_begins_with_every_signal_as_the_server_was_given_it() {
+    let ran = run(command(&["grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"])).await;
+    let masks: Vec<_> = ran.lines().iter().map(|line| line.rsplit('\t').next().unwrap().to_owned()).collect();
+    // What it ignores may be inherited from whoever runs the tests; the end of a child is none of that.
+    let ignored = u64::from_str_radix(&masks[1], 16).unwrap();
+    assert_eq!((masks[0].as_str(), ignored & 1 << (libc::SIGCHLD - 1)), ("0000000000000000", 0));
+    assert_eq!(ignored & 1 << (libc::SIGPIPE - 1), 0);
 }

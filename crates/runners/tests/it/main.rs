@@ -6,7 +6,9 @@
 mod demo;
 mod ends;
 mod given;
+mod guard;
 mod output;
 mod slow;
 mod stop;
 mod world;
+mod zoo;

@@ -11,10 +11,9 @@ use soloist::{
         Signal, Signalled, StoreResult, Transition, Won,
     },
 };
-use soloist_runners::exec::ExecRunner;
 use tokio::sync::watch;
 
-use crate::world::{DEADLINE, World, shell};
+use crate::world::{DEADLINE, World, exec, shell};
 
 /// A real store that takes no events until its gate is open.
 struct Gated {
@@ -97,7 +96,7 @@ async fn s8_a_store_that_takes_nothing_stops_the_command_through_its_pipe_and_no
     let mut options = shell("echo $$ > pid.new; mv pid.new pid; exec seq -f %01000g 1 20000");
     options.dir = Some(dir.path().to_owned());
     let store = Arc::new(Gated { store: MemoryStore::new(), open });
-    let world = World::on(store, ExecRunner::new(options).unwrap()).await;
+    let world = World::on(store, exec(options)).await;
     let (key, run) = world.start("t/Model", "{}").await;
 
     let stands_still = async {

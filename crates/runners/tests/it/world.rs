@@ -1,16 +1,34 @@
 //! A coordinator on a memory store, with one model to try things on.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use serde_json::Value;
 use soloist::{
     Coordinator, Create, Delivery, Event, From, Json, Key, MemoryStore, ModelOptions, NewTask, Run, Runner,
     Start, StartOptions, Store, SubscribeOptions, Subscribed, Subscription, Task,
 };
-use soloist_runners::exec::{ExecOptions, ExecRunner};
+use soloist_runners::{
+    exec::{ExecOptions, ExecRunner},
+    guard::Guard,
+};
 
 /// Longest that anything here may take; reached only where something hangs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The guard of all tests that do no harm to it. It ends with this process.
+static GUARD: LazyLock<Guard> = LazyLock::new(guard);
+
+/// A guard of its own. The `main` of a test is not its own, so another program is executed.
+pub(crate) fn guard() -> Guard {
+    Guard::start_from(env!("CARGO_BIN_EXE_exec-guard")).unwrap()
+}
+
+pub(crate) fn exec(options: ExecOptions) -> ExecRunner {
+    ExecRunner::new(options, &GUARD).unwrap()
+}
 
 pub(crate) struct World {
     pub(crate) coordinator: Coordinator,
@@ -129,7 +147,7 @@ pub(crate) fn command(words: &[&str]) -> ExecOptions {
 }
 
 pub(crate) async fn world(options: ExecOptions) -> World {
-    World::of(ExecRunner::new(options).unwrap()).await
+    World::of(exec(options)).await
 }
 
 /// Runs a command once with the input `{}`.

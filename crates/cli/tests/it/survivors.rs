@@ -1,0 +1,99 @@
+//! Nothing of a command outlives the server, whoever is killed, in whichever order, by SIGKILL.
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{
+    program::{Running, Server},
+    zoo::{Zoo, children},
+};
+
+/// A server that runs a zoo, its guard process and its attempt process.
+struct Case {
+    server: Server,
+    running: Running,
+    zoo: Zoo,
+    guard: Pid,
+    attempt: Pid,
+}
+
+impl Case {
+    fn new() -> Self {
+        let zoo = Zoo::new();
+        let config = format!(
+            "[[model]]\napp = \"a\"\nmodel = \"Zoo\"\nrunner = \"exec\"\nshell = true\ncommand = ['''{}''']\n",
+            zoo.script()
+        );
+        let mut server = Server::configured(&config);
+        server.run(&["create", "a/Zoo/1", "--start"]).exits(0);
+        zoo.is_full();
+        let running = server.take();
+        let guard = the_child(running.pid(), "exec-guard");
+        let attempt = the_child(guard, "exec-attempt");
+        Self { server, running, zoo, guard, attempt }
+    }
+
+    /// Kills them one right after the other; nothing of the command is left, nor of what watches over it, and the
+    /// record says so.
+    fn nothing_survives(mut self, killed: impl Fn(&Self) -> Vec<Pid>) {
+        let killed = killed(&self);
+        for pid in &killed {
+            let _ = kill_process(*pid, Signal::KILL);
+        }
+        self.zoo.is_empty();
+        // A server that is killed after the others may still have put on record that it has lost them.
+        let mut expected = Vec::new();
+        if killed.contains(&self.running.pid()) {
+            expected.push("NodeLost");
+            // Its output ends only once the guard, which shares it, is gone as well.
+            self.running.ended();
+            self.server.up("127.0.0.1:0");
+        }
+        if killed.contains(&self.guard) || killed.contains(&self.attempt) {
+            expected.push("GuardLost");
+        }
+        self.server.run(&["watch", "a/Zoo/1"]).exits(1);
+        let task = self.server.run(&["show", "--json", "a/Zoo/1"]).json();
+        assert!(expected.contains(&task["error_type"].as_str().unwrap()), "{task}");
+        self.zoo.is_empty();
+    }
+}
+
+fn the_child(parent: Pid, name: &str) -> Pid {
+    let children = children(parent.as_raw_pid().try_into().unwrap());
+    assert_eq!(children.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), [name]);
+    Pid::from_raw(children[0].0.try_into().unwrap()).unwrap()
+}
+
+#[test]
+fn when_the_server_is_killed_no_process_of_a_command_survives() {
+    Case::new().nothing_survives(|case| vec![case.running.pid()]);
+}
+
+#[test]
+fn when_the_guard_is_killed_no_process_of_a_command_survives() {
+    Case::new().nothing_survives(|case| vec![case.guard]);
+}
+
+#[test]
+fn when_the_attempt_process_is_killed_no_process_of_a_command_survives() {
+    Case::new().nothing_survives(|case| vec![case.attempt]);
+}
+
+#[test]
+fn when_server_and_guard_are_killed_no_process_of_a_command_survives() {
+    Case::new().nothing_survives(|case| vec![case.guard, case.running.pid()]);
+    Case::new().nothing_survives(|case| vec![case.running.pid(), case.guard]);
+}
+
+#[test]
+fn when_server_and_attempt_process_are_killed_no_process_of_a_command_survives() {
+    Case::new().nothing_survives(|case| vec![case.attempt, case.running.pid()]);
+    Case::new().nothing_survives(|case| vec![case.running.pid(), case.attempt]);
+}
+
+#[test]
+fn when_the_server_is_killed_while_the_attempt_process_is_stopped_no_process_of_a_command_survives() {
+    let case = Case::new();
+    kill_process(case.attempt, Signal::STOP).unwrap();
+    case.nothing_survives(|case| vec![case.running.pid()]);
+}
