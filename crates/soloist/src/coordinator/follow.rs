@@ -33,13 +33,12 @@ impl Inner {
                 () = self.closing.cancelled() => return,
             }
             changes.mark_unchanged();
-            let looked = async {
-                self.show_news().await?;
-                self.read_inbox(&mut inbox).await?;
-                self.take_queued().await
-            };
-            if let Err(error) = looked.await {
-                tracing::warn!(%error, "cannot read what others have written; it is tried again");
+            // What keeps one look from its end, keeps no other from its own: a log that cannot be read delays no cancel.
+            said(self.show_news().await);
+            said(self.read_inbox(&mut inbox).await);
+            // A task of its own, so that a shutdown waits for a claim under way and never leaves one without its run.
+            if let Ok(taken) = self.tasks.spawn(self.clone().take_queued()).await {
+                said(taken);
             }
             // Many commits, one look.
             tokio::time::sleep(limits::FOLLOW_EVERY).await;
@@ -102,7 +101,7 @@ impl Inner {
     }
 
     /// Runs that wait for a node like this one.
-    async fn take_queued(self: &Arc<Self>) -> StoreResult<()> {
+    async fn take_queued(self: Arc<Self>) -> StoreResult<()> {
         loop {
             let session = self.session();
             if self.draining.is_cancelled() || !session.trusted() {
@@ -125,5 +124,11 @@ impl Inner {
             // Nobody waits for an answer.
             drop(self.begin(session, lease, won.input, slot));
         }
+    }
+}
+
+fn said(looked: StoreResult<()>) {
+    if let Err(error) = looked {
+        tracing::warn!(%error, "cannot read what others have written; it is tried again");
     }
 }

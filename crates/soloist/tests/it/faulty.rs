@@ -45,6 +45,8 @@ struct Line {
     lose_writes: AtomicUsize,
     /// So many writes are done, and answered as unavailable.
     lose_answers: AtomicUsize,
+    /// No row of another's run can be read.
+    rows_are_corrupt: AtomicBool,
 }
 
 fn take_one(counter: &AtomicUsize) -> bool {
@@ -112,6 +114,9 @@ impl Store for Line {
     }
 
     async fn rows(&self, keys: Vec<Key>) -> StoreResult<Vec<Option<Current>>> {
+        if self.rows_are_corrupt.load(Ordering::SeqCst) {
+            return Err(StoreError::Corrupt("a row that cannot be".into()));
+        }
         self.store.rows(keys).await
     }
 
@@ -321,4 +326,21 @@ async fn dropped_work_has_really_stopped_before_the_record_lets_another_attempt_
     coordinator.shutdown(Duration::ZERO).await;
     assert_eq!(coordinator.task(&key).await.unwrap().status, Status::Failed);
     assert!(!line.work_at_ending.load(Ordering::SeqCst), "the ending came while the work was there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_from_elsewhere_arrives_although_the_log_of_another_task_cannot_be_read() {
+    let line = Arc::new(Line { rows_are_corrupt: AtomicBool::new(true), ..Line::default() });
+    let coordinator = open_on(line.clone()).await;
+    let other = open_on(Arc::new(line.store.clone())).await;
+    let unreadable = create(&other, "t/Wait/1", "{}").await;
+    start(&other, &unreadable).await;
+    let _viewer = watch(&coordinator, &unreadable, From::RunStart).await;
+    let key = create(&coordinator, "t/Wait/2", "{}").await;
+    start(&coordinator, &key).await;
+    other.cancel(&key, CancelOptions::default()).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), other.ended(&key, 1)).await;
+    assert_eq!(ended.expect("the cancel is read").unwrap().status, Status::Cancelled);
+    coordinator.shutdown(Duration::ZERO).await;
+    other.shutdown(Duration::ZERO).await;
 }
