@@ -90,6 +90,8 @@ impl Inner {
         if *seen == read {
             return Ok(());
         }
+        // A run that is being taken is on record before it is known here, and its cancel would find nobody.
+        let _taking = self.taking.lock().await;
         for held in self.store.held(&node, Status::Cancelling).await? {
             let reason = held.current.cancellation_reason.unwrap_or_default();
             self.live.cancel(&held.key, held.current.epoch, reason);

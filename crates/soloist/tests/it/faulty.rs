@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -30,6 +30,8 @@ struct Line {
     /// Answers to claims wait for a permit, once set.
     claims_held: Option<Semaphore>,
     claims: AtomicUsize,
+    /// So many claims are done, and answered as unavailable.
+    lose_claims: AtomicUsize,
     /// Answers to reads of a record wait for a permit, once set.
     reads_held: Option<Semaphore>,
     reads: AtomicUsize,
@@ -45,6 +47,8 @@ struct Line {
     lose_writes: AtomicUsize,
     /// So many writes are done, and answered as unavailable.
     lose_answers: AtomicUsize,
+    /// What the node was told last of how much others have written for it.
+    inbox: AtomicU64,
     /// No row of another's run can be read.
     rows_are_corrupt: AtomicBool,
 }
@@ -81,7 +85,7 @@ impl Store for Line {
         if let Some(held) = &self.claims_held {
             held.acquire().await.unwrap().forget();
         }
-        answer
+        if take_one(&self.lose_claims) { Err(cut()) } else { answer }
     }
 
     async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
@@ -121,7 +125,9 @@ impl Store for Line {
     }
 
     async fn inbox(&self, node: &NodeId) -> StoreResult<u64> {
-        self.store.inbox(node).await
+        let inbox = self.store.inbox(node).await?;
+        self.inbox.store(inbox, Ordering::SeqCst);
+        Ok(inbox)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -341,6 +347,55 @@ async fn a_cancel_from_elsewhere_arrives_although_the_log_of_another_task_cannot
     other.cancel(&key, CancelOptions::default()).await.unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(60), other.ended(&key, 1)).await;
     assert_eq!(ended.expect("the cancel is read").unwrap().status, Status::Cancelled);
+    coordinator.shutdown(Duration::ZERO).await;
+    other.shutdown(Duration::ZERO).await;
+}
+
+/// A node that renews its lease, and so compares the record with what it runs, a few times a second.
+async fn open_briefly(line: &Arc<Line>) -> soloist::Coordinator {
+    let coordinator = soloist::Coordinator::builder(line.clone()).register::<crate::models::Wait>("t");
+    coordinator.lease(Duration::from_secs(2)).open().await.unwrap()
+}
+
+#[tokio::test]
+async fn s1_a_start_whose_answer_is_lost_is_begun_by_the_node_that_has_won_it() {
+    let line = Arc::new(Line { lose_claims: AtomicUsize::new(1), ..Line::default() });
+    let coordinator = open_briefly(&line).await;
+    let key = create(&coordinator, "t/Wait/1", "{}").await;
+    let lost = coordinator.start(&key, soloist::StartOptions::default()).await;
+    assert!(matches!(lost, Err(soloist::Error::Unavailable { .. })), "{lost:?}");
+    let mut viewer = watch(&coordinator, &key, From::RunStart).await;
+    let viewed = tokio::time::timeout(Duration::from_secs(60), crate::models::until(&mut viewer, "waiting"));
+    viewed.await.expect("the run that is ours on record begins");
+    assert_eq!(line.claims.load(Ordering::SeqCst), 1, "nobody has claimed it again");
+    let task = coordinator.task(&key).await.unwrap();
+    assert_eq!((task.run, task.epoch.0, task.status), (1, 1, Status::Running));
+    coordinator.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_cancel_that_comes_while_a_run_is_taken_up_reaches_the_work() {
+    let line = Arc::new(Line {
+        lose_claims: AtomicUsize::new(1),
+        reads_held: Some(Semaphore::new(0)),
+        ..Line::default()
+    });
+    let coordinator = open_briefly(&line).await;
+    let other = open_on(Arc::new(line.store.clone())).await;
+    let key = create(&coordinator, "t/Wait/1", "{}").await;
+    coordinator.start(&key, soloist::StartOptions::default()).await.unwrap_err();
+    // The node reads the record of the run that it finds, and knows nothing of the run until then.
+    while line.reads.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let asked = other.cancel(&key, CancelOptions::default()).await.unwrap();
+    assert_eq!(asked, Cancel::Cancelling { run: 1 });
+    while line.inbox.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    line.reads_held.as_ref().unwrap().add_permits(1_000);
+    let ended = tokio::time::timeout(Duration::from_secs(60), other.ended(&key, 1)).await;
+    assert_eq!(ended.expect("the work has heard of it").unwrap().status, Status::Cancelled);
     coordinator.shutdown(Duration::ZERO).await;
     other.shutdown(Duration::ZERO).await;
 }
