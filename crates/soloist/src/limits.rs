@@ -93,6 +93,8 @@ pub const REJOIN_EVERY: Duration = Duration::from_millis(500);
 pub const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// Rows that are cleared away in one step.
 pub const TIDY_MAX_ROWS: usize = 2_000;
+/// Wait between two such steps, so that others write in between.
+pub const TIDY_PAUSE: Duration = Duration::from_millis(10);
 /// How long a deleted key keeps its tombstone.
 pub const TOMBSTONE_KEPT: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 /// Longest idempotency key, in bytes.

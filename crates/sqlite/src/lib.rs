@@ -41,7 +41,7 @@ use crate::{
     node::{Beat, Boot},
     readers::Readers,
     watch::Watch,
-    writer::{Sync, Writer},
+    writer::{Flush, Writer},
 };
 
 /// What of a commit survives a power cut. A crash of this program alone never takes anything.
@@ -196,11 +196,11 @@ impl Store for SqliteStore {
             By::Holder { events, .. } => events.iter().map(|e| e.data.as_str().len()).sum(),
             By::Outsider { .. } => 0,
         };
-        let sync = match (self.durability, &transition.change) {
-            (Durability::Relaxed, Change::Append) => Sync::Later,
-            _ => Sync::Now,
+        let flush = match (self.durability, &transition.change) {
+            (Durability::Relaxed, Change::Append) => Flush::Later,
+            _ => Flush::Now,
         };
-        self.writer.write_with(sync, bytes, move |conn| queries::apply(conn, &transition)).await
+        self.writer.write_with(flush, bytes, move |conn| queries::apply(conn, &transition)).await
     }
 
     async fn held(&self, node: &NodeId, status: Status) -> StoreResult<Vec<Held>> {

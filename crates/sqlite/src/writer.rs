@@ -40,20 +40,20 @@ pub(crate) struct Writer {
 
 struct Queued {
     bytes: usize,
-    sync: Sync,
+    flush: Flush,
     request: Box<dyn Request>,
 }
 
 /// Whether a commit waits for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Sync {
+pub(crate) enum Flush {
     /// The system writes it when it likes; a power cut may take it.
     Later,
     /// It is on disk before it is answered, and all that was committed before it.
     Now,
 }
 
-impl Sync {
+impl Flush {
     fn pragma(self) -> &'static str {
         match self {
             Self::Later => "PRAGMA synchronous = normal",
@@ -117,20 +117,20 @@ impl Writer {
         bytes: usize,
         act: impl FnOnce(&Connection) -> SqlResult<T> + Send + 'static,
     ) -> StoreResult<T> {
-        self.write_with(Sync::Now, bytes, act).await
+        self.write_with(Flush::Now, bytes, act).await
     }
 
     /// The same; returns when the group is committed. It is on disk then where anything in the group has to be.
     pub(crate) async fn write_with<T: Send + 'static>(
         &self,
-        sync: Sync,
+        flush: Flush,
         bytes: usize,
         act: impl FnOnce(&Connection) -> SqlResult<T> + Send + 'static,
     ) -> StoreResult<T> {
         let (reply, answer) = oneshot::channel();
         let request = Box::new(Verb { act: Some(act), outcome: None, reply });
         let queue = self.queue.as_ref().expect("taken only when dropped");
-        queue.send(Queued { bytes, sync, request }).await.map_err(|_| gone())?;
+        queue.send(Queued { bytes, flush, request }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }
@@ -170,8 +170,8 @@ fn commit(
     group: &mut VecDeque<Queued>,
     done: &mut Vec<Box<dyn Request>>,
 ) -> SqlResult<()> {
-    let sync = group.iter().map(|queued| queued.sync).max().unwrap_or(Sync::Now);
-    run(conn, sync.pragma())?;
+    let flush = group.iter().map(|queued| queued.flush).max().unwrap_or(Flush::Now);
+    run(conn, flush.pragma())?;
     run(conn, "BEGIN IMMEDIATE")?;
     let committed = carry_out(conn, group, done).and_then(|()| {
         fault::point("commit:before");

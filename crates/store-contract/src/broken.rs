@@ -15,8 +15,6 @@ use soloist::{
 };
 use tokio::sync::watch;
 
-use crate::stage::current;
-
 /// A store that checks and then acts: whoever saw a startable task believes that it has won it.
 pub struct CheckThenAct(pub Arc<dyn Store>);
 
@@ -24,7 +22,7 @@ pub struct CheckThenAct(pub Arc<dyn Store>);
 impl Store for CheckThenAct {
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim> {
         let seen = self.0.task(&request.key).await?;
-        let row = seen.as_ref().map(current);
+        let row = seen.as_ref().map(Current::from);
         if let Some(lost) = guard::lost_claim(row, request.policy, true) {
             return Ok(lost);
         }

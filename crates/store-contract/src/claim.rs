@@ -5,13 +5,13 @@ use std::sync::Arc;
 use soloist::{
     Ending, Failure, Key, NodeId, Policy, Status,
     lease::RunLease,
-    store::{Claim, ClaimRequest, Won},
+    store::{Claim, ClaimRequest, Current, Won},
 };
 use tokio::sync::Barrier;
 
 use crate::{
     Harness,
-    stage::{Stage, committed, completed, current, json, key},
+    stage::{Stage, committed, completed, json, key},
 };
 
 const RACERS: usize = 256;
@@ -126,7 +126,7 @@ pub async fn a_loser_is_told_who_holds_the_task<H: Harness>() {
     stage.append(&lease, 0, 3).await;
     for policy in [Policy::Restart, Policy::Once] {
         let Claim::Active(row) = stage.claim(lease.key(), policy).await else { panic!("it is running") };
-        assert_eq!(row, current(&stage.task(lease.key()).await));
+        assert_eq!(row, Current::from(&stage.task(lease.key()).await));
         assert_eq!(
             (row.node, row.started_at, row.last_seq),
             (Some(stage.node.clone()), Some(lease.since()), 3)

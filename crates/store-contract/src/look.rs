@@ -2,18 +2,21 @@
 
 use std::{slice::from_ref, sync::Arc, time::Duration};
 
-use soloist::{Key, NewTask, NodeId, Status, Store, store::Evidence};
+use soloist::{
+    Key, NewTask, NodeId, Status, Store,
+    store::{Current, Evidence},
+};
 
 use crate::{
     Harness,
-    stage::{LEASE, Stage, committed, completed, current, json, key},
+    stage::{LEASE, Stage, committed, completed, json, key},
 };
 
 async fn held<H: Harness>(stage: &Stage<H>, node: &NodeId, status: Status) -> Vec<Key> {
     let held = stage.store.held(node, status).await.expect("the store works");
     let mut keys = Vec::new();
     for held in held {
-        assert_eq!(held.current, current(&stage.task(&held.key).await));
+        assert_eq!(held.current, Current::from(&stage.task(&held.key).await));
         keys.push(held.key);
     }
     keys.sort();
@@ -59,7 +62,7 @@ pub async fn rows_come_in_the_order_in_which_they_were_asked_for<H: Harness>() {
     assert_eq!(rows.len(), keys.len());
     for (key, row) in keys.into_iter().zip(rows) {
         let task = stage.store.task(key).await.expect("the store works");
-        assert_eq!(row, task.as_ref().map(current), "{key}");
+        assert_eq!(row, task.as_ref().map(Current::from), "{key}");
     }
     assert!(stage.store.rows(Vec::new()).await.expect("the store works").is_empty());
     let many: Vec<_> = (0..2_000).map(|n| if n % 2 == 0 { pending.clone() } else { key("none") }).collect();

@@ -1,11 +1,11 @@
 //! What a dead process held is found, and all that it was told is on record.
 
 use futures_util::future::join_all;
-use soloist::{Status, TaskFilter};
+use soloist::{Status, TaskFilter, store::Current};
 
 use crate::{
     Harness,
-    stage::{Stage, committed, completed, current, json, key},
+    stage::{Stage, committed, completed, json, key},
 };
 
 /// Nor is what nobody holds.
@@ -35,7 +35,7 @@ pub async fn what_a_dead_process_held_is_an_orphan_until_it_was_ended<H: Harness
     found.sort_unstable();
     assert_eq!(found, ["cancelling", "running"]);
     for orphan in &orphans {
-        assert_eq!(orphan.current, current(&stage.task(&orphan.key).await));
+        assert_eq!(orphan.current, Current::from(&stage.task(&orphan.key).await));
         assert_eq!(orphan.current.node.as_ref(), Some(running.node()));
     }
     assert_eq!(committed(&stage.apply(stage.lost(&running)).await), 4);

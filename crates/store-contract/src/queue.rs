@@ -6,13 +6,13 @@ use soloist::{
     Delete, Ending, Failure, Policy, Status,
     event::terminal,
     state::Place,
-    store::{Applied, Claim, ClaimRequest, Signalled},
+    store::{Applied, Claim, ClaimRequest, Current, Signalled},
 };
 use tokio::sync::Barrier;
 
 use crate::{
     Harness,
-    stage::{Stage, change, committed, completed, current, json, outsider},
+    stage::{Stage, change, committed, completed, json, outsider},
 };
 
 const RACERS: usize = 64;
@@ -26,7 +26,7 @@ pub async fn a_start_for_the_queue_waits_for_a_node<H: Harness>() {
         let at = request.at;
         let Claim::Queued(row) = stage.ask(request).await else { panic!("it is startable") };
         let task = stage.task(&key).await;
-        assert_eq!(row, current(&task));
+        assert_eq!(row, Current::from(&task));
         assert_eq!((task.status, task.run, task.attempt), (Status::Queued, run, 1));
         assert_eq!((task.epoch.0, task.node, task.started_at), (epoch, None, None));
         assert_eq!((task.updated_at, task.run_start_seq), (at, task.last_seq));
@@ -50,7 +50,7 @@ pub async fn a_start_for_the_queue_waits_for_a_node<H: Harness>() {
 pub async fn a_start_of_a_queued_task_loses<H: Harness>() {
     let stage = Stage::<H>::new().await;
     let key = stage.queued("1").await;
-    let row = current(&stage.task(&key).await);
+    let row = Current::from(&stage.task(&key).await);
     for place in [Place::Here, Place::Queue] {
         for policy in [Policy::Restart, Policy::Once] {
             let Claim::Active(told) = stage.ask(ClaimRequest { place, policy, ..stage.request(&key) }).await
@@ -100,7 +100,7 @@ pub async fn s1_a_start_has_one_winner_wherever_it_goes<H: Harness>() {
 pub async fn a_queued_run_is_cancelled_at_once<H: Harness>() {
     let stage = Stage::<H>::new().await;
     let (key, next) = (stage.queued("1").await, stage.queued("2").await);
-    let row = current(&stage.task(&key).await);
+    let row = Current::from(&stage.task(&key).await);
     let cancelled = Ending::Cancelled { reason: "never mind".into() };
     let event = terminal(&cancelled, None, stage.now());
     let cancel =

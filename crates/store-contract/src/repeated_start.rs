@@ -7,13 +7,13 @@ use soloist::{
     Create, IdempotencyKey, Key, NewTask, NodeId, Policy, Run, Status,
     idempotency::{Call, Idempotency},
     state::Place,
-    store::{Claim, ClaimRequest},
+    store::{Claim, ClaimRequest, Current},
 };
 use tokio::sync::Barrier;
 
 use crate::{
     Harness, repeated_create,
-    stage::{Stage, committed, completed, current, json, key},
+    stage::{Stage, committed, completed, json, key},
 };
 
 fn named(text: &str) -> IdempotencyKey {
@@ -34,7 +34,7 @@ async fn replayed<H: Harness>(stage: &Stage<H>, request: ClaimRequest, started: 
         panic!("sent again it was told {answer:?}")
     };
     assert_eq!((first, of), (started, run));
-    assert_eq!(now, current(&before));
+    assert_eq!(now, Current::from(&before));
     assert_eq!(format!("{:?}", stage.task(&request.key).await), format!("{before:?}"));
 }
 

@@ -19,8 +19,8 @@ use soloist::{
     lease::RunLease,
     state::Place,
     store::{
-        Applied, Change, Claim, ClaimRequest, Current, EventRange, Evidence, NewNode, QueuedClaim,
-        Transition, Won, Writer,
+        Applied, Change, Claim, ClaimRequest, EventRange, Evidence, NewNode, QueuedClaim, Transition, Won,
+        Writer,
     },
 };
 
@@ -331,23 +331,6 @@ pub fn change(ending: Ending) -> Change {
 #[must_use]
 pub fn completed(value: &str) -> Ending {
     Ending::Completed { final_value: json(value) }
-}
-
-/// The part of a record that decides.
-#[must_use]
-pub fn current(task: &Task) -> Current {
-    Current {
-        status: task.status,
-        run: task.run,
-        attempt: task.attempt,
-        epoch: task.epoch,
-        node: task.node.clone(),
-        started_at: task.started_at,
-        last_seq: task.last_seq,
-        cancellation_reason: task.cancellation_reason.clone(),
-        retry_count: task.retry_count,
-        max_retries: task.max_retries,
-    }
 }
 
 /// The seq that a commit left.

@@ -12,7 +12,7 @@ use soloist::{
 
 use crate::{
     Harness,
-    stage::{Stage, change, completed, current, finish, json, key, outsider, sent},
+    stage::{Stage, change, completed, finish, json, key, outsider, sent},
 };
 
 /// Brings a new task into a status: but for a pending one, a run of three events and a second of two or three, so that
@@ -67,11 +67,11 @@ pub async fn every_claim_is_answered_as_the_guard_says<H: Harness>() {
     for (claimer, alive) in [(NodeId::random(), false), (dead, false), (living, true)] {
         for (key, policy, place) in &questions {
             let case = format!("{key} {policy:?} {place:?} alive: {alive}");
-            let seen = stage.store.task(key).await.expect("the store works").as_ref().map(current);
+            let seen = stage.store.task(key).await.expect("the store works").as_ref().map(Current::from);
             let expected = guard::lost_claim(seen.clone(), *policy, alive);
             let (node, policy, place) = (claimer.clone(), *policy, *place);
             let answer = stage.ask(ClaimRequest { node, policy, place, ..stage.request(key) }).await;
-            let after = stage.store.task(key).await.expect("the store works").as_ref().map(current);
+            let after = stage.store.task(key).await.expect("the store works").as_ref().map(Current::from);
             compare_claim(&seen, expected, place, answer, &after, &case);
         }
     }
@@ -124,7 +124,7 @@ async fn transitions<H: Harness>(bury: bool) {
     let (mut refused, mut admitted) = (Vec::new(), Vec::new());
     for status in Status::ALL {
         let probe = row(&stage, status.as_str(), status).await;
-        let seen = current(&stage.task(&probe).await);
+        let seen = Current::from(&stage.task(&probe).await);
         let (yes, no): (Vec<_>, Vec<_>) = questions(&stage, &seen)
             .into_iter()
             .partition(|t| guard::well_formed(t).is_ok() && guard::admits(&seen, t));
@@ -137,7 +137,7 @@ async fn transitions<H: Harness>(bury: bool) {
         });
         admitted.extend(rows.buffer_unordered(64).collect::<Vec<_>>().await);
     }
-    let missing = current(&stage.task(&key("running")).await);
+    let missing = Current::from(&stage.task(&key("running")).await);
     refused.extend(questions(&stage, &missing).into_iter().map(|t| (key("none"), t)));
     if bury {
         stage.bury(&stage.node).await;
@@ -151,10 +151,10 @@ async fn transitions<H: Harness>(bury: bool) {
 
 /// Asks one question of a row, and looks at what became of the row.
 async fn ask<H: Harness>(stage: &Stage<H>, t: Transition) {
-    let before = stage.store.task(&t.key).await.expect("the store works").as_ref().map(current);
+    let before = stage.store.task(&t.key).await.expect("the store works").as_ref().map(Current::from);
     let log = stage.log(&t.key).await;
     let answer = stage.store.apply(t.clone()).await;
-    let after = stage.store.task(&t.key).await.expect("the store works").as_ref().map(current);
+    let after = stage.store.task(&t.key).await.expect("the store works").as_ref().map(Current::from);
     let log_after = stage.log(&t.key).await;
     let case = format!("{t:?} on {before:?}");
     if let Err(refusal) = guard::well_formed(&t) {

@@ -36,7 +36,7 @@ use crate::{
     panic::Caught,
     pipeline::{Closed, Pipeline},
     runner::Signals,
-    state::{Command, EpochChange, Status, next},
+    state::{Command, EpochChange, Retries, Status, next},
     store::{Applied, Change, StoreError, Transition, Writer},
     task::Seq,
 };
@@ -276,7 +276,7 @@ impl Attempt {
         loop {
             let command = match &outcome {
                 Outcome::Returned(_) => Command::Complete,
-                Outcome::Failed(_) => Command::Fail(crate::state::Retries::Spent),
+                Outcome::Failed(_) => Command::Fail(Retries::Spent),
                 Outcome::Dropped => Command::Drop,
                 Outcome::GivenUp => Command::NodeLost(retries_left(retry_count, max_retries)),
                 // An outage of the store is nobody's failure: where there are retries it costs none.

@@ -9,7 +9,7 @@
 //! lost is on record as ours and runs nowhere. Such a run is begun; one that had already been stopped here is ended.
 //! Never takes a run from a node that was not marked dead first.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{Inner, node::Session, settle::DEFAULT_REASON};
 use crate::{
@@ -172,7 +172,7 @@ impl Inner {
     async fn tidy(&self) {
         loop {
             match self.store.tidy(self.clock.now()).await {
-                Ok(true) => tokio::time::sleep(Duration::from_millis(10)).await,
+                Ok(true) => tokio::time::sleep(limits::TIDY_PAUSE).await,
                 Ok(false) => return,
                 Err(error) => return tracing::warn!(%error, "cannot clear away what is of no use on record"),
             }
