@@ -184,10 +184,11 @@ impl Store for SqliteStore {
     }
 
     async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
-        if !self.readers.read(queries::queued).await? {
-            return Ok(None);
-        }
         self.writer.write(0, move |conn| queries::claim_queued(conn, &request)).await
+    }
+
+    async fn queued(&self) -> StoreResult<bool> {
+        self.readers.read(queries::queued).await
     }
 
     async fn apply(&self, transition: Transition) -> StoreResult<Applied> {

@@ -64,6 +64,10 @@ impl Store for CheckThenAct {
         self.0.claim_queued(request).await
     }
 
+    async fn queued(&self) -> StoreResult<bool> {
+        self.0.queued().await
+    }
+
     async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
         self.0.apply(transition).await
     }

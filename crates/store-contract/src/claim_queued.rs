@@ -47,6 +47,19 @@ pub async fn s1_a_queued_run_is_claimed_once_among_64<H: Harness>() {
     }
 }
 
+/// Whether there is anything to claim can be asked without a claim.
+pub async fn the_queue_says_whether_anything_waits_in_it<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let beside = stage.another().await;
+    stage.running("running").await;
+    stage.pending("pending").await;
+    assert!(!beside.queued().await.expect("the store works"), "nothing was queued");
+    stage.queued("queued").await;
+    assert!(beside.queued().await.expect("the store works"));
+    stage.next_queued().await.expect("it waits");
+    assert!(!beside.queued().await.expect("the store works"), "it was claimed");
+}
+
 /// 64 claims of 64 queued runs get one each.
 pub async fn s1_concurrent_claims_share_no_queued_run<H: Harness>() {
     let stage = Stage::<H>::new().await;

@@ -107,6 +107,7 @@ macro_rules! contract {
                 an_unknown_task_is_missing
             }
             claim_queued {
+                the_queue_says_whether_anything_waits_in_it
                 s1_a_queued_run_is_claimed_once_among_64
                 s1_concurrent_claims_share_no_queued_run
                 runs_are_claimed_in_the_order_in_which_they_were_queued

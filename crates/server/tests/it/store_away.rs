@@ -81,6 +81,9 @@ impl Store for Line {
     async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
         self.store()?.claim_queued(request).await
     }
+    async fn queued(&self) -> StoreResult<bool> {
+        self.store()?.queued().await
+    }
     async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
         self.store()?.apply(transition).await
     }

@@ -109,6 +109,9 @@ impl Inner {
             if self.draining.is_cancelled() || !session.trusted() {
                 return Ok(());
             }
+            if !self.store.queued().await? {
+                return Ok(());
+            }
             // The slots are taken before the claim, and given back where it found nothing for them.
             let mut slots: Vec<_> = self
                 .models

@@ -413,6 +413,9 @@ pub trait Store: Send + Sync + 'static {
     /// where nothing waits for it, or the node is not alive.
     async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>>;
 
+    /// Whether anything waits in the queue, of whatever model. A hint, which costs a read; the claim alone decides.
+    async fn queued(&self) -> StoreResult<bool>;
+
     /// Applies a transition: compare, append, set, in one atomic step. Concurrent calls may share one commit; each
     /// gets its own answer, and one fenced writer never fails the others.
     async fn apply(&self, transition: Transition) -> StoreResult<Applied>;

@@ -30,6 +30,7 @@ struct Line {
     /// Answers to claims wait for a permit, once set.
     claims_held: Option<Semaphore>,
     claims: AtomicUsize,
+    claims_of_queued: AtomicUsize,
     /// So many claims are done, and answered as unavailable.
     lose_claims: AtomicUsize,
     /// Answers to reads of a record wait for a permit, once set.
@@ -89,7 +90,12 @@ impl Store for Line {
     }
 
     async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
+        self.claims_of_queued.fetch_add(1, Ordering::SeqCst);
         self.store.claim_queued(request).await
+    }
+
+    async fn queued(&self) -> StoreResult<bool> {
+        self.store.queued().await
     }
 
     async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
@@ -398,4 +404,17 @@ async fn a_cancel_that_comes_while_a_run_is_taken_up_reaches_the_work() {
     assert_eq!(ended.expect("the work has heard of it").unwrap().status, Status::Cancelled);
     coordinator.shutdown(Duration::ZERO).await;
     other.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_look_at_an_empty_queue_takes_no_slot_from_a_start() {
+    let line = Arc::new(Line::default());
+    let coordinator = open_on(line.clone()).await;
+    for id in 0..20 {
+        let key = create(&coordinator, &format!("t/Count/{id}"), r#"{"events":3}"#).await;
+        start(&coordinator, &key).await;
+        drain(&mut watch(&coordinator, &key, From::RunStart).await).await;
+    }
+    assert_eq!(line.claims_of_queued.load(Ordering::SeqCst), 0, "slots are taken only where something waits");
+    coordinator.shutdown(Duration::ZERO).await;
 }

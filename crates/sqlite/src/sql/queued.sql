@@ -1,5 +1,5 @@
 -- queued: whether anything waits in the queue.
--- called by  Store::claim_queued, which takes the write lock only then
+-- called by  Store::queued
 -- guard      none; it only reads
 -- returns    one row: whether
 -- atomic     one statement

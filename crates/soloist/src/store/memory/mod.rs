@@ -246,6 +246,10 @@ impl Store for MemoryStore {
         Ok(Some((key, won)))
     }
 
+    async fn queued(&self) -> StoreResult<bool> {
+        Ok(!self.lock().queue.is_empty())
+    }
+
     async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
         guard::well_formed(&transition)?;
         let mut tables = self.lock();
