@@ -9,14 +9,17 @@ use std::{
 };
 
 use soloist::{
-    Data, Json, Key, NewTask, NodeId, Policy, Store, Timestamp,
+    Data, Json, NodeId, Policy, Store, Timestamp,
     event::NewEvent,
     lease::RunLease,
-    limits,
     state::Place,
-    store::{Applied, Change, Claim, ClaimRequest, EventRange, NewNode, Transition, Writer},
+    store::{Applied, Claim, ClaimRequest, EventRange},
 };
 use soloist_sqlite::SqliteStore;
+use soloist_store_contract::{
+    plain::{join, won},
+    stage::append,
+};
 
 const MEASURED: Duration = Duration::from_secs(5);
 
@@ -28,9 +31,7 @@ async fn main() {
     }
     .expect("a directory that can be written to");
     let store = Arc::new(SqliteStore::open(dir.path().join("throughput.db")).expect("opened"));
-    let node = NodeId::random();
-    let new = NewNode { id: node.clone(), lease: limits::LEASE, models: Vec::new(), at: Timestamp::now() };
-    let _beat = store.join(new).await.expect("joined");
+    let (node, _beat) = join(&*store).await;
 
     for (name, runs, batch, bytes) in [
         ("1 run,   batches of 1000, 1 KiB", 1, 1_000, 1 << 10),
@@ -41,7 +42,7 @@ async fn main() {
     ] {
         let begun = Instant::now();
         let tasks: Vec<_> =
-            (0..runs).map(|_| tokio::spawn(append(store.clone(), node.clone(), batch, bytes))).collect();
+            (0..runs).map(|_| tokio::spawn(appends(store.clone(), node.clone(), batch, bytes))).collect();
         let mut commits = 0;
         for task in tasks {
             commits += task.await.expect("no panic");
@@ -55,8 +56,8 @@ async fn main() {
 }
 
 /// Appends until the time is over; how many batches were committed.
-async fn append(store: Arc<SqliteStore>, node: NodeId, batch: u64, bytes: usize) -> u64 {
-    let (lease, end, mut commits) = (claim(&store, &node).await, Instant::now() + MEASURED, 0);
+async fn appends(store: Arc<SqliteStore>, node: NodeId, batch: u64, bytes: usize) -> u64 {
+    let (lease, end, mut commits) = (won(&*store, &node).await, Instant::now() + MEASURED, 0);
     while Instant::now() < end {
         write(&store, &lease, commits * batch, batch, bytes).await;
         commits += 1;
@@ -68,35 +69,9 @@ async fn write(store: &SqliteStore, lease: &RunLease, after: u64, batch: u64, by
     let data = Data::Json(Json::of(&"x".repeat(bytes - 2)).expect("text is JSON"));
     let event = NewEvent::from_work("progress", data, Timestamp::now()).expect("valid");
     let events = (after + 1..=after + batch).map(|seq| event.clone().at(seq, lease.run(), lease.epoch()));
-    let writer =
-        Writer::Holder { node: lease.node().clone(), epoch: lease.epoch(), events: events.collect(), after };
-    let transition = Transition {
-        key: lease.key().clone(),
-        writer,
-        from: soloist::Status::Running,
-        change: Change::Append,
-        epoch_after: lease.epoch(),
-        at: Timestamp::now(),
-    };
+    let transition = append(lease, after, events.collect());
     let answer = store.apply(transition).await.expect("the store works");
     assert_eq!(answer, Applied::Committed { last_seq: after + batch });
-}
-
-async fn claim(store: &SqliteStore, node: &NodeId) -> RunLease {
-    let key: Key = format!("bench/Model/{}", NodeId::random()).parse().expect("a valid key");
-    store.create(NewTask::named(key.clone(), Json::null()), Timestamp::now()).await.expect("created");
-    let request = ClaimRequest {
-        key: key.clone(),
-        node: node.clone(),
-        policy: Policy::Restart,
-        place: Place::Here,
-        idempotency: None,
-        at: Timestamp::now(),
-    };
-    match store.claim(request).await.expect("the store works") {
-        Claim::Won(won) => RunLease::from_claim(key, node.clone(), &won),
-        lost => panic!("nobody else claims {key}: {lost:?}"),
-    }
 }
 
 /// Creates and claims, from 64 callers at once, and then claims that lose.
@@ -108,7 +83,7 @@ async fn starts(store: &Arc<SqliteStore>, node: &NodeId) {
             tokio::spawn(async move {
                 let mut starts = 0_u64;
                 while Instant::now() < end {
-                    claim(&store, &node).await;
+                    won(&*store, &node).await;
                     starts += 1;
                 }
                 starts
@@ -120,7 +95,7 @@ async fn starts(store: &Arc<SqliteStore>, node: &NodeId) {
         starts += caller.await.expect("no panic");
     }
     println!("create and start, 64 at once: {:>7.0} a second", starts as f64 / MEASURED.as_secs_f64());
-    let (lease, begun) = (claim(store, node).await, Instant::now());
+    let (lease, begun) = (won(&**store, node).await, Instant::now());
     for _ in 0..20_000 {
         let request = ClaimRequest {
             key: lease.key().clone(),
@@ -137,7 +112,7 @@ async fn starts(store: &Arc<SqliteStore>, node: &NodeId) {
 
 /// Reads a log of 100,000 events from its beginning, in the pages that a viewer takes.
 async fn pages(store: &SqliteStore, node: &NodeId) {
-    let lease = claim(store, node).await;
+    let lease = won(store, node).await;
     for after in (0..100_000).step_by(1_000) {
         write(store, &lease, after, 1_000, 1 << 10).await;
     }

@@ -23,6 +23,7 @@ pub mod list;
 pub mod look;
 pub mod nodes;
 pub mod orphans;
+pub mod plain;
 pub mod queue;
 pub mod repeated_create;
 pub mod repeated_start;

@@ -9,12 +9,12 @@ use std::{
 
 use futures_util::future::join_all;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use soloist::{
-    Key, NodeId, Store, Timestamp, limits,
-    store::{EventRange, NewNode},
-};
+use soloist::{Key, Store, Timestamp, store::EventRange};
 use soloist_sqlite::SqliteStore;
-use soloist_store_contract::stage::{append, committed, events};
+use soloist_store_contract::{
+    plain::{join, won},
+    stage::{append, committed, events},
+};
 
 use crate::child;
 
@@ -23,13 +23,11 @@ const KILLS: u64 = 12;
 
 /// Appends to several runs at once for ever, and says after each answer what it was.
 async fn play(store: Arc<dyn Store>) {
-    let node = NodeId::random();
-    let new = NewNode { id: node.clone(), lease: limits::LEASE, models: Vec::new(), at: Timestamp::now() };
-    let _beat = store.join(new).await.unwrap();
-    let runs = (0..RUNS).map(|n| {
+    let (node, _beat) = join(&*store).await;
+    let runs = (0..RUNS).map(|_| {
         let (store, node) = (store.clone(), node.clone());
         tokio::spawn(async move {
-            let lease = lease(&*store, &node, n).await;
+            let lease = won(&*store, &node).await;
             let mut after = lease.start_seq();
             loop {
                 let batch = events(&lease, after, 1 + after % 7, Timestamp::now());
@@ -41,27 +39,6 @@ async fn play(store: Arc<dyn Store>) {
         })
     });
     join_all(runs).await;
-}
-
-async fn lease(store: &dyn Store, node: &NodeId, n: usize) -> soloist::lease::RunLease {
-    use soloist::{
-        Json, NewTask, Policy,
-        lease::RunLease,
-        state::Place,
-        store::{Claim, ClaimRequest},
-    };
-    let key: Key = format!("crash/Model/{n}-{node}").parse().unwrap();
-    store.create(NewTask::named(key.clone(), Json::parse("{}").unwrap()), Timestamp::now()).await.unwrap();
-    let request = ClaimRequest {
-        key: key.clone(),
-        node: node.clone(),
-        policy: Policy::Restart,
-        place: Place::Here,
-        idempotency: None,
-        at: Timestamp::now(),
-    };
-    let Claim::Won(won) = store.claim(request).await.unwrap() else { panic!("it is new") };
-    RunLease::from_claim(key, node.clone(), &won)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

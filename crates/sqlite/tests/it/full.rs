@@ -3,15 +3,17 @@
 use futures_util::future::join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use soloist::{
-    Data, Json, NewTask, NodeId, Policy, Store, Timestamp,
+    Data, Store, Timestamp,
     event::NewEvent,
     lease::RunLease,
     limits,
-    state::Place,
-    store::{Applied, Claim, ClaimRequest, NewNode, StoreError},
+    store::{Applied, StoreError},
 };
 use soloist_sqlite::SqliteStore;
-use soloist_store_contract::stage::{ALL, append, committed};
+use soloist_store_contract::{
+    plain::{join, won},
+    stage::{ALL, append, committed},
+};
 
 use crate::child;
 
@@ -38,10 +40,8 @@ async fn a_full_disk_is_told_to_all_of_a_group_and_passes() {
 }
 
 async fn play(store: SqliteStore) {
-    let node = NodeId::random();
-    let new = NewNode { id: node.clone(), lease: limits::LEASE, models: Vec::new(), at: Timestamp::now() };
-    let _beat = store.join(new).await.unwrap();
-    let leases = join_all((0..8).map(|n| lease(&store, &node, n))).await;
+    let (node, _beat) = join(&store).await;
+    let leases = join_all((0..8).map(|_| won(&store, &node))).await;
     assert_eq!(write(&store, &leases[0], 0, 1).await, Ok(Applied::Committed { last_seq: 1 }));
 
     let room = getrlimit(Resource::Fsize);
@@ -69,19 +69,4 @@ async fn write(store: &SqliteStore, lease: &RunLease, after: u64, count: u64) ->
     let batch =
         (after + 1..=after + count).map(|seq| event.clone().at(seq, lease.run(), lease.epoch())).collect();
     store.apply(append(lease, after, batch)).await
-}
-
-async fn lease(store: &SqliteStore, node: &NodeId, n: usize) -> RunLease {
-    let key: soloist::Key = format!("full/Model/{n}").parse().unwrap();
-    store.create(NewTask::named(key.clone(), Json::parse("{}").unwrap()), Timestamp::now()).await.unwrap();
-    let request = ClaimRequest {
-        key: key.clone(),
-        node: node.clone(),
-        policy: Policy::Restart,
-        place: Place::Here,
-        idempotency: None,
-        at: Timestamp::now(),
-    };
-    let Claim::Won(won) = store.claim(request).await.unwrap() else { panic!("it is new") };
-    RunLease::from_claim(key, node.clone(), &won)
 }

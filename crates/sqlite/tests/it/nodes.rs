@@ -7,26 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use soloist::{
-    Epoch, Json, Key, NewTask, NodeId, Policy, Store, Timestamp,
-    lease::RunLease,
-    limits,
-    state::Place,
-    store::{Claim, ClaimRequest, Evidence, Heartbeat, NewNode},
-};
+use soloist::{Epoch, NodeId, Store, Timestamp, limits, store::Evidence};
 use soloist_sqlite::SqliteStore;
-use soloist_store_contract::stage::{append, committed, events};
+use soloist_store_contract::{
+    plain::{join, won},
+    stage::{append, committed, events},
+};
 
 use crate::child;
-
-fn new_node() -> NewNode {
-    NewNode { id: NodeId::random(), lease: limits::LEASE, models: Vec::new(), at: Timestamp::now() }
-}
-
-async fn join(store: &SqliteStore) -> (NodeId, Box<dyn Heartbeat>) {
-    let new = new_node();
-    (new.id.clone(), store.join(new).await.unwrap())
-}
 
 /// The lock files of nodes beside a database.
 fn lock_files(database: &Path) -> Vec<PathBuf> {
@@ -34,27 +22,12 @@ fn lock_files(database: &Path) -> Vec<PathBuf> {
     names.filter(|path| path.to_string_lossy().contains(".db-node-")).collect()
 }
 
-async fn claim(store: &SqliteStore, node: &NodeId) -> RunLease {
-    let key: Key = format!("a/Model/{}", NodeId::random()).parse().unwrap();
-    store.create(NewTask::named(key.clone(), Json::parse("{}").unwrap()), Timestamp::now()).await.unwrap();
-    let request = ClaimRequest {
-        key: key.clone(),
-        node: node.clone(),
-        policy: Policy::Restart,
-        place: Place::Here,
-        idempotency: None,
-        at: Timestamp::now(),
-    };
-    let Claim::Won(won) = store.claim(request).await.unwrap() else { panic!("it is new") };
-    RunLease::from_claim(key, node.clone(), &won)
-}
-
 #[tokio::test]
 async fn a_killed_process_is_certainly_dead_and_its_lock_file_is_cleared_away() {
     if let Some(path) = child::part() {
         let store = SqliteStore::open(path).unwrap();
         let (node, _heartbeat) = join(&store).await;
-        let lease = claim(&store, &node).await;
+        let lease = won(&store, &node).await;
         println!("joined: {node} {}", lease.key());
         loop {
             std::thread::park();
@@ -141,7 +114,7 @@ async fn what_a_deleted_task_left_is_cleared_away_in_steps() {
     let path = dir.path().join("a.db");
     let store = SqliteStore::open(&path).unwrap();
     let (node, _heartbeat) = join(&store).await;
-    let lease = claim(&store, &node).await;
+    let lease = won(&store, &node).await;
     let many = 2 * limits::TIDY_MAX_ROWS as u64 + 5;
     committed(&store.apply(append(&lease, 0, events(&lease, 0, many, Timestamp::now()))).await.unwrap());
     let end = soloist_store_contract::stage::completed("1");
@@ -165,11 +138,11 @@ async fn what_a_deleted_task_left_is_cleared_away_in_steps() {
 async fn a_process_that_writes_without_pause_lets_others_have_their_turn() {
     if let Some(path) = child::part() {
         let store = Arc::new(SqliteStore::open(path).unwrap());
-        let (node, _heartbeat) = join(&store).await;
+        let (node, _heartbeat) = join(&*store).await;
         let runs = (0..8).map(|_| {
             let (store, node) = (store.clone(), node.clone());
             tokio::spawn(async move {
-                let lease = claim(&store, &node).await;
+                let lease = won(&*store, &node).await;
                 println!("writing:");
                 let mut after = 0;
                 loop {
@@ -192,7 +165,7 @@ async fn a_process_that_writes_without_pause_lets_others_have_their_turn() {
     let mut waits: Vec<Duration> = Vec::new();
     for _ in 0..200 {
         let begun = Instant::now();
-        claim(&store, &node).await;
+        won(&store, &node).await;
         waits.push(begun.elapsed());
     }
     child.kill().unwrap();
