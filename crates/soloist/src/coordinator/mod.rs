@@ -1,10 +1,11 @@
 //! The handle that an application holds: create, start, watch, cancel.
 //!
-//! Decides: nothing that the store or the state table decides. It checks what it is given, asks, and turns answers
-//! into calls of its parts: [`start`] is the path of a start, [`supervise`] that of an attempt, [`settle`] what is
-//! done to a task by somebody who does not hold it, [`node`] is this process's lease, [`takeover`] sees to what dead
-//! nodes left, [`follow`] to what other processes write.
+//! Decides: nothing that the store or the state table decides. It checks what it is given, asks, and turns answers into
+//! calls of its parts: `builder` makes it, `start` is the path of a start, `supervise` that of an attempt, `settle`
+//! what is done to a task by somebody who does not hold it, `node` is this process's lease, `takeover` sees to what
+//! dead nodes left, `follow` to what other processes write.
 
+mod builder;
 mod follow;
 mod linger;
 mod live;
@@ -23,7 +24,6 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt as _;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -36,34 +36,20 @@ use self::{
     node::{Membership, Terms},
 };
 use crate::{
-    Clock, Error, Json, Key, NodeId, Result, Runner, StreamTask, SystemClock,
-    clock::{BootClock, HostBootClock, SharedClock},
+    Error, Json, Key, NodeId, Result, Runner,
+    clock::SharedClock,
     event::Event,
     hub::Hub,
     key::ModelKey,
-    lease::OnLeaseLost,
     limits,
-    runner::Native,
     state::Policy,
-    store::{EventRange, Evidence, Signalled, Store},
+    store::{EventRange, Signalled, Store},
     subscription::{Arrival, SubscribeOptions, Subscribed},
     task::{Create, Delete, NewTask, Run, Seq, Start, StartOptions, Task, TaskFilter, TaskPage},
 };
 
+pub use self::builder::{CoordinatorBuilder, ModelOptions};
 pub use self::settle::{Cancel, CancelOptions};
-
-/// How a model is run here.
-#[derive(Debug, Clone, Copy)]
-pub struct ModelOptions {
-    /// Most runs of this model at a time in this process; a start beyond it waits in the queue.
-    pub max_concurrent: usize,
-}
-
-impl Default for ModelOptions {
-    fn default() -> Self {
-        Self { max_concurrent: limits::NATIVE_MAX_CONCURRENT }
-    }
-}
 
 /// What this process has in hand, by count. All but `viewers` and `kept` are zero when it is idle; `kept` falls to
 /// zero once the linger is over and the last viewer has gone.
@@ -132,132 +118,11 @@ pub struct Coordinator {
     _last: Arc<DropGuard>,
 }
 
-/// What a [`Coordinator`] is made of.
-pub struct CoordinatorBuilder {
-    store: Arc<dyn Store>,
-    clock: SharedClock,
-    terms: Terms,
-    linger: Duration,
-    models: Vec<(Result<ModelKey>, Arc<dyn Runner>, ModelOptions)>,
-}
-
-impl CoordinatorBuilder {
-    /// Serves a model that is written in Rust, under `app` and the type's own name of the model.
-    #[must_use]
-    pub fn register<T: StreamTask>(mut self, app: &str) -> Self {
-        let model = ModelKey::new(app, T::MODEL);
-        self.models.push((model, Arc::new(Native::<T>::new()), ModelOptions::default()));
-        self
-    }
-
-    /// Serves a model by any runner.
-    #[must_use]
-    pub fn runner(mut self, model: ModelKey, runner: Arc<dyn Runner>, options: ModelOptions) -> Self {
-        self.models.push((Ok(model), runner, options));
-        self
-    }
-
-    /// How long a finished run stays in memory for late viewers; [`limits::LINGER`] by default.
-    #[must_use]
-    pub fn linger(mut self, linger: Duration) -> Self {
-        self.linger = linger;
-        self
-    }
-
-    /// How long this process lives on record without renewing its lease; [`limits::LEASE`] by default. It is also how
-    /// long the store may be away before running work is lost.
-    #[must_use]
-    pub fn lease(mut self, lease: Duration) -> Self {
-        self.terms.lease = lease;
-        self
-    }
-
-    /// What this process does where work has not let go and its lease is nearly over; [`OnLeaseLost::Detach`] by
-    /// default.
-    #[must_use]
-    pub fn on_lease_lost(mut self, then: OnLeaseLost) -> Self {
-        self.terms.on_lease_lost = then;
-        self
-    }
-
-    /// What leases are measured by; the store must judge by the same clock.
-    #[must_use]
-    pub fn boot_clock(mut self, clock: impl BootClock) -> Self {
-        self.terms.clock = Arc::new(clock);
-        self
-    }
-
-    /// Where "now" comes from.
-    #[must_use]
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
-        self
-    }
-
-    /// Joins the store as a fresh node and ends what processes that died have left running. Needs a tokio runtime.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a name that is not valid or a model that is served twice; [`Error::Unavailable`] where
-    /// the store cannot be asked.
-    pub async fn open(self) -> Result<Coordinator> {
-        let mut models = HashMap::new();
-        for (model, runner, options) in self.models {
-            let model = model?;
-            let max_concurrent = options.max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
-            let slots = Arc::new(Semaphore::new(max_concurrent));
-            if models.insert(model.clone(), Model { runner, slots }).is_some() {
-                return Err(Error::invalid("duplicate_model", format!("the model {model} is served twice")));
-            }
-        }
-        let served = models.keys().cloned().collect();
-        let membership = node::join(&*self.store, &self.terms, served, self.clock.now()).await?;
-        let inner = Arc::new(Inner {
-            store: self.store,
-            clock: self.clock,
-            terms: self.terms,
-            membership,
-            models,
-            hub: Arc::default(),
-            live: Live::default(),
-            linger: Linger::new(self.linger),
-            stuck: AtomicUsize::new(0),
-            look: Arc::default(),
-            taking: tokio::sync::Mutex::default(),
-            sweep: Notify::new(),
-            tasks: TaskTracker::new(),
-            draining: CancellationToken::new(),
-            giving_up: CancellationToken::new(),
-            closing: CancellationToken::new(),
-        });
-        // A restart waits for no lease: what is certainly dead is taken over before anybody is answered.
-        inner.store.bury(Evidence::Lease).await?;
-        inner.settle_orphans().await;
-        let background = inner.closing.child_token();
-        let (rejoin, sweeps, follow) =
-            (inner.clone().rejoin().boxed(), inner.clone().sweeps().boxed(), inner.clone().follow().boxed());
-        for part in [rejoin, sweeps, follow] {
-            tokio::spawn(background.clone().run_until_cancelled_owned(part));
-        }
-        Ok(Coordinator { inner, _last: Arc::new(background.drop_guard()) })
-    }
-}
-
 impl Coordinator {
     /// Begins to make one on a store.
     #[must_use]
     pub fn builder(store: Arc<dyn Store>) -> CoordinatorBuilder {
-        let terms = Terms {
-            lease: limits::LEASE,
-            clock: Arc::new(HostBootClock),
-            on_lease_lost: OnLeaseLost::default(),
-        };
-        CoordinatorBuilder {
-            store,
-            clock: Arc::new(SystemClock),
-            terms,
-            linger: limits::LINGER,
-            models: Vec::new(),
-        }
+        CoordinatorBuilder::new(store)
     }
 
     /// Puts a task on record, pending.
