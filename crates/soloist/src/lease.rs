@@ -48,7 +48,7 @@
 //! # What this module decides
 //!
 //! [`RunLease`] is the capability: it comes into being only from a claim that this process won, and what writes for a
-//! run exists only on it. The stages above are the one function [`Stage::of`]. It never decides whether a node is alive
+//! run exists only on it. The stages above are the one function `Stage::of`. It never decides whether a node is alive
 //! (the store does), nor what an ending is (see [`crate::state`]).
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! How work is run: the seam between the coordinator and whatever does the work.
 //!
 //! Decides: what a [`Runner`] is given ([`Context`]) and what it gives back (a final value, or a
-//! [`Failure`](crate::Failure)). A runner holds no rule of the protocol: it cannot write a status, choose a `seq` or
+//! [`Failure`]). A runner holds no rule of the protocol: it cannot write a status, choose a `seq` or
 //! end a run other than by returning.
 
 use std::{future::Future, sync::Arc, time::Duration};

@@ -3,7 +3,7 @@
 //! Decides: which events a viewer gets next. It takes the wake-up first, then looks, then waits; so nothing that is
 //! committed in between is missed. It goes strictly by `seq`: what it hands out begins right after its cursor, from the
 //! window in memory where that reaches back far enough and from the store where it does not, and a hole is announced
-//! as a [`Gap`]. So there is no seam between replay and live.
+//! as a [`Delivery::Gap`]. So there is no seam between replay and live.
 //!
 //! Never: holds a queue, holds a read transaction, slows the run, or reads the store while it waits at the tail.
 
