@@ -4,7 +4,9 @@
 
 mod commands;
 mod configuration;
+mod http;
 mod program;
+mod resent;
 mod restart;
 mod serve;
 mod several;

@@ -1,20 +1,23 @@
 //! Several servers on one file: what one does the others see, and the death of one is noticed by the others.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::program::{DEADLINE, Done, Running, Server, soloist};
+use super::{
+    http::{call, until},
+    program::{Done, Running, Server, soloist},
+};
 
 /// Another server on the file of the first one.
-struct Beside {
+pub(crate) struct Beside {
     running: Running,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Beside {
-    fn new(first: &Server, lease_seconds: &str) -> Self {
+    pub(crate) fn new(first: &Server, lease_seconds: &str) -> Self {
         let args = ["--json", "serve", "--demo", "--listen", "127.0.0.1:0"];
         let mut running =
             Running::new(soloist(first.dir.path()).args(args).env("SOLOIST_LEASE_SECONDS", lease_seconds));
@@ -25,22 +28,6 @@ impl Beside {
     fn run(&self, first: &Server, args: &[&str]) -> Done {
         let mut command = soloist(first.dir.path());
         Done::of(command.args(args).env("SOLOIST_URL", &self.url).output().unwrap())
-    }
-}
-
-fn record(done: Done) -> Value {
-    serde_json::from_str(&done.out).unwrap_or_else(|e| panic!("{e}: {done:?}"))
-}
-
-/// Asks until the record says so, and tells how long that took.
-fn until(mut ask: impl FnMut() -> Value, status: &str) -> (Value, Duration) {
-    let begun = Instant::now();
-    loop {
-        let record = ask();
-        if record["status"] == status {
-            return (record, begun.elapsed());
-        }
-        assert!(begun.elapsed() < DEADLINE, "still {record}");
     }
 }
 
@@ -65,10 +52,10 @@ fn what_one_server_runs_the_other_shows_cancels_and_signals() {
     let lost = beside.run(&server, &["--json", "start", waiting]);
     assert!(lost.out.contains("\"started\":false"), "{lost:?}");
     beside.run(&server, &["signal", waiting, "continue"]).exits(0);
-    until(|| record(server.run(&["--json", "show", waiting])), "completed");
+    until(&server.url, &format!("/tasks/{waiting}"), |record| record["status"] == "completed");
     server.run(&["start", waiting]).exits(0);
     beside.run(&server, &["cancel", waiting]);
-    until(|| record(server.run(&["--json", "show", waiting])), "cancelled");
+    until(&server.url, &format!("/tasks/{waiting}"), |record| record["status"] == "cancelled");
     beside.running.signal(Signal::TERM);
     assert_eq!(beside.running.ended().0.code(), Some(0));
     server.run(&["list"]).exits(0);
@@ -87,7 +74,7 @@ fn the_death_of_a_server_is_noticed_by_the_one_beside_it() {
     assert!(watch.line().contains("waiting"));
     let killed = server.take();
     killed.signal(Signal::KILL);
-    let (task, took) = until(|| record(beside.run(&server, &["--json", "show", key])), "failed");
+    let (task, took) = until(&beside.url, &format!("/tasks/{key}"), |record| record["status"] == "failed");
     println!("the death was on record after {} ms", took.as_millis());
     assert_eq!((&task["error_type"], &task["epoch"]), (&"NodeLost".into(), &2.into()));
     // Far within the lease of ten seconds: the operating system has let go of the lock.
@@ -107,25 +94,28 @@ fn a_server_that_was_stopped_beyond_its_lease_is_fenced_and_joins_again() {
     let key = "demo/ContinueTask/b";
     let input = r#"{"message":"m"}"#;
     beside.run(&server, &["create", key, "--input", input, "--start"]).exits(0);
-    let node = record(server.run(&["--json", "show", key]))["node"].clone();
+    let node = server.run(&["--json", "show", key]).json()["node"].clone();
     beside.running.signal(Signal::STOP);
-    let (task, took) = until(|| record(server.run(&["--json", "show", key])), "failed");
+    let (task, took) = until(&server.url, &format!("/tasks/{key}"), |record| record["status"] == "failed");
     println!("a server that hangs, with a lease of 1 s, was buried after {} ms", took.as_millis());
-    assert_eq!(task["error_type"], "NodeLost");
-    let last_seq = task["last_seq"].clone();
-    server.run(&["create", "demo/ContinueTask/c", "--input", r#"{"message":"m"}"#]).exits(0);
+    assert_eq!((&task["error_type"], &task["epoch"]), (&"NodeLost".into(), &2.into()));
+    let events = format!("/tasks/{key}/events");
+    let log = call(&server.url, "GET", &events, None, "").body;
+    assert_eq!(log["events"].as_array().unwrap().last().unwrap()["type"], "error");
 
     beside.running.signal(Signal::CONT);
-    let begun = Instant::now();
-    let again = loop {
-        let done = beside.run(&server, &["--json", "start", "demo/ContinueTask/c"]);
-        if done.out.contains("\"started\":true") {
-            break record(beside.run(&server, &["--json", "show", "demo/ContinueTask/c"]));
-        }
-        assert!(begun.elapsed() < DEADLINE, "it does not join again");
-    };
-    assert_ne!(again["node"], node, "it has a fresh name");
-    assert_eq!(record(server.run(&["--json", "show", key]))["last_seq"], last_seq, "nothing of it came late");
+    until(&beside.url, "/stats", |stats| {
+        stats["node"] != node && stats["running"] == 0 && stats["stuck"] == 0
+    });
+    assert_eq!(call(&server.url, "GET", &events, None, "").body, log, "nothing of it came late");
+    // It is a whole node again, under its fresh name, and goes on with the next epoch.
+    let again = beside.run(&server, &["--json", "start", key]).exits(0).json();
+    assert_eq!((&again["started"], &again["run"]), (&true.into(), &2.into()));
+    let task = call(&beside.url, "GET", &format!("/tasks/{key}"), None, "").body;
+    assert_ne!(task["node"], node);
+    assert_eq!(task["epoch"], 3);
+    beside.run(&server, &["signal", key, "continue"]).exits(0);
+    until(&server.url, &format!("/tasks/{key}"), |record| record["status"] == "completed");
     beside.running.signal(Signal::TERM);
-    beside.running.ended();
+    assert_eq!(beside.running.ended().0.code(), Some(0));
 }
