@@ -1,6 +1,6 @@
 //! Several servers on one file: what one does the others see, and the death of one is noticed by the others.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -38,14 +38,25 @@ fn what_one_server_runs_the_other_shows_cancels_and_signals() {
     let burst = "demo/BurstTask/b";
     let input = r#"{"events":2000,"bytes":100,"rate":4000}"#;
     server.run(&["create", burst, "--input", input, "--start"]).exits(0);
-    let watched = beside.run(&server, &["--json", "watch", burst]).exits(0);
-    let seqs: Vec<u64> = watched
-        .out
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok()?["seq"].as_u64())
-        .collect();
-    assert_eq!(seqs.len(), seqs.last().copied().unwrap() as usize);
-    assert!(seqs.iter().zip(1..).all(|(seq, wanted)| *seq == wanted) && seqs.len() > 2000);
+    let mut watch = Running::new(
+        soloist(server.dir.path()).args(["--json", "watch", burst]).env("SOLOIST_URL", &beside.url),
+    );
+    let mut delays = Vec::new();
+    for wanted in 1.. {
+        let event: Value = serde_json::from_str(&watch.line()).unwrap();
+        assert_eq!(event["seq"], wanted);
+        if let Some(sent) = event["data"]["t_ns"].as_u64() {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            delays.push(now.saturating_sub(Duration::from_nanos(sent)));
+        }
+        if event["type"] == "complete" {
+            break;
+        }
+    }
+    assert_eq!(watch.ended().0.code(), Some(0));
+    assert_eq!(delays.len(), 2000);
+    delays.sort();
+    println!("from the work to a viewer at the other server: p50 {:?}, p99 {:?}", delays[1000], delays[1980]);
 
     let waiting = "demo/ContinueTask/c";
     server.run(&["create", waiting, "--input", r#"{"message":"m"}"#, "--start"]).exits(0);
@@ -82,6 +93,24 @@ fn the_death_of_a_server_is_noticed_by_the_one_beside_it() {
     assert!(watch.line().contains("NodeLost"));
     assert_eq!(watch.ended().0.code(), Some(1));
     killed.ended();
+    beside.run(&server, &["start", key]).exits(0);
+}
+
+#[test]
+fn a_death_whose_lock_file_is_gone_is_noticed_by_the_lease() {
+    let mut server = Server::configured("lease_seconds = 1");
+    let beside = Beside::new(&server, "10");
+    let key = "demo/ContinueTask/c";
+    server.run(&["create", key, "--input", r#"{"message":"m"}"#, "--start"]).exits(0);
+    let node = server.run(&["--json", "show", key]).json()["node"].clone();
+    let lock = server.dir.path().join(format!("soloist.db-{}", node.as_str().unwrap()));
+    std::fs::remove_file(lock).unwrap();
+    let killed = server.take();
+    killed.signal(Signal::KILL);
+    killed.ended();
+    let (task, took) = until(&beside.url, &format!("/tasks/{key}"), |record| record["status"] == "failed");
+    println!("without its lock file, with a lease of 1 s, the death was on record after {took:?}");
+    assert_eq!(task["error_type"], "NodeLost");
     beside.run(&server, &["start", key]).exits(0);
 }
 
