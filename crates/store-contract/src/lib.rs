@@ -19,6 +19,7 @@ pub mod delete;
 pub mod events;
 pub mod finish;
 pub mod lease;
+pub mod line;
 pub mod list;
 pub mod look;
 pub mod nodes;

@@ -7,16 +7,12 @@ use std::sync::{
 
 use async_trait::async_trait;
 use soloist::{
-    Create, Delete, Event, Json, Key, MemoryStore, ModelKey, NewTask, NodeId, Run, Status, Store, StoreError,
-    Task, TaskFilter, TaskPage, Timestamp,
-    store::{
-        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, QueuedClaim,
-        Renewal, Signal, Signalled, StoreResult, Transition, Won,
-    },
+    MemoryStore, Store, StoreError,
+    store::{Heartbeat, Renewal, StoreResult},
 };
 use soloist_server::ServerOptions;
+use soloist_store_contract::line::{Between, Call, Line};
 use soloist_wire::sse::Frame;
-use tokio::sync::watch;
 
 use crate::{
     client::SSE,
@@ -25,7 +21,7 @@ use crate::{
 
 /// A real store, and a switch in the line to it.
 #[derive(Default)]
-struct Line {
+struct Switched {
     store: MemoryStore,
     cut: Arc<AtomicBool>,
 }
@@ -54,80 +50,24 @@ impl Heartbeat for Beat {
     }
 }
 
-impl Line {
-    fn store(&self) -> StoreResult<&MemoryStore> {
-        whole(&self.cut).map(|()| &self.store)
-    }
-}
-
 #[async_trait]
-impl Store for Line {
-    async fn join(&self, node: NewNode) -> StoreResult<Box<dyn Heartbeat>> {
-        let heartbeat = self.store()?.join(node).await?;
-        Ok(Box::new(Beat { heartbeat, cut: self.cut.clone() }))
+impl Between for Switched {
+    fn store(&self) -> &dyn Store {
+        &self.store
     }
-    async fn bury(&self, evidence: Evidence) -> StoreResult<Vec<NodeId>> {
-        self.store()?.bury(evidence).await
+
+    async fn before(&self, _call: Call<'_>) -> StoreResult<()> {
+        whole(&self.cut)
     }
-    async fn serves(&self, model: &ModelKey) -> StoreResult<bool> {
-        self.store()?.serves(model).await
-    }
-    async fn create(&self, task: NewTask, at: Timestamp) -> StoreResult<Create> {
-        self.store()?.create(task, at).await
-    }
-    async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim> {
-        self.store()?.claim(request).await
-    }
-    async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
-        self.store()?.claim_queued(request).await
-    }
-    async fn queued(&self) -> StoreResult<bool> {
-        self.store()?.queued().await
-    }
-    async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
-        self.store()?.apply(transition).await
-    }
-    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Held>> {
-        self.store()?.orphans(limit).await
-    }
-    async fn held(&self, node: &NodeId, status: Status) -> StoreResult<Vec<Held>> {
-        self.store()?.held(node, status).await
-    }
-    async fn rows(&self, keys: Vec<Key>) -> StoreResult<Vec<Option<Current>>> {
-        self.store()?.rows(keys).await
-    }
-    async fn inbox(&self, node: &NodeId) -> StoreResult<u64> {
-        self.store()?.inbox(node).await
-    }
-    fn changes(&self) -> watch::Receiver<u64> {
-        self.store.changes()
-    }
-    async fn tidy(&self, at: Timestamp) -> StoreResult<bool> {
-        self.store()?.tidy(at).await
-    }
-    async fn task(&self, key: &Key) -> StoreResult<Option<Task>> {
-        self.store()?.task(key).await
-    }
-    async fn list(&self, filter: TaskFilter) -> StoreResult<TaskPage> {
-        self.store()?.list(filter).await
-    }
-    async fn events(&self, key: &Key, range: EventRange) -> StoreResult<Vec<Event>> {
-        self.store()?.events(key, range).await
-    }
-    async fn delete(&self, key: &Key, at: Timestamp) -> StoreResult<Delete> {
-        self.store()?.delete(key, at).await
-    }
-    async fn signal(&self, key: &Key, name: &str, data: Json, at: Timestamp) -> StoreResult<Signalled> {
-        self.store()?.signal(key, name, data, at).await
-    }
-    async fn signals(&self, key: &Key, run: Run, after: u64, limit: usize) -> StoreResult<Vec<Signal>> {
-        self.store()?.signals(key, run, after, limit).await
+
+    fn heartbeat(&self, heartbeat: Box<dyn Heartbeat>) -> Box<dyn Heartbeat> {
+        Box::new(Beat { heartbeat, cut: self.cut.clone() })
     }
 }
 
 #[tokio::test]
 async fn while_the_store_is_away_programs_are_told_and_event_sources_come_back() {
-    let line = Arc::new(Line::default());
+    let line = Arc::new(Line::<Switched>::default());
     let server = Server::on(coordinator_on(line.clone()).await, ServerOptions::default()).await;
     server.call("PUT", "/tasks/demo/Steps/1", &[], "").await;
     line.cut.store(true, SeqCst);

@@ -10,22 +10,18 @@ use std::{
 
 use async_trait::async_trait;
 use soloist::{
-    Cancel, CancelOptions, Create, Delete, Event, Failure, From, Json, Key, MemoryStore, ModelKey, NewTask,
-    NodeId, Run, Start, Status, Store, StoreError, Task, TaskFilter, TaskPage, Timestamp,
-    store::{
-        Applied, Change, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode,
-        QueuedClaim, Signal, Signalled, StoreResult, Transition, Won, Writer,
-    },
+    Cancel, CancelOptions, Delete, Failure, From, Json, MemoryStore, Start, Status, Store, StoreError,
+    SubscribeOptions, Subscribed, Timestamp,
+    store::{Applied, Change, StoreResult, Transition, Writer},
 };
-use tokio::sync::{Semaphore, watch};
-
-use soloist::{SubscribeOptions, Subscribed};
+use soloist_store_contract::line::{Between, Call, Line};
+use tokio::sync::Semaphore;
 
 use crate::models::{create, drain, open_on, start, watch};
 
 /// A real store behind a line that can be held or cut.
 #[derive(Default)]
-struct Line {
+struct Faults {
     store: MemoryStore,
     /// Answers to claims wait for a permit, once set.
     claims_held: Option<Semaphore>,
@@ -58,125 +54,73 @@ fn take_one(counter: &AtomicUsize) -> bool {
     counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
 }
 
+fn corrupt() -> StoreError {
+    StoreError::Corrupt("a row that cannot be".into())
+}
+
 fn cut() -> StoreError {
     StoreError::Unavailable("the line is cut".into())
 }
 
 #[async_trait]
-impl Store for Line {
-    async fn join(&self, node: NewNode) -> StoreResult<Box<dyn Heartbeat>> {
-        self.store.join(node).await
+impl Between for Faults {
+    fn store(&self) -> &dyn Store {
+        &self.store
     }
 
-    async fn bury(&self, evidence: Evidence) -> StoreResult<Vec<NodeId>> {
-        self.store.bury(evidence).await
+    async fn before(&self, call: Call<'_>) -> StoreResult<()> {
+        match call {
+            Call::Claim => drop(self.claims.fetch_add(1, Ordering::SeqCst)),
+            Call::ClaimQueued => drop(self.claims_of_queued.fetch_add(1, Ordering::SeqCst)),
+            Call::Rows if self.rows_are_corrupt.load(Ordering::SeqCst) => return Err(corrupt()),
+            Call::Apply(transition) => return self.before_write(transition),
+            _ => {}
+        }
+        Ok(())
     }
 
-    async fn serves(&self, model: &ModelKey) -> StoreResult<bool> {
-        self.store.serves(model).await
-    }
-
-    async fn create(&self, task: NewTask, at: Timestamp) -> StoreResult<Create> {
-        self.store.create(task, at).await
-    }
-
-    async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim> {
-        self.claims.fetch_add(1, Ordering::SeqCst);
-        let answer = self.store.claim(request).await;
-        if let Some(held) = &self.claims_held {
+    async fn after(&self, call: Call<'_>) -> StoreResult<()> {
+        let (held, lose) = match call {
+            Call::Claim => (&self.claims_held, &self.lose_claims),
+            Call::Task => {
+                self.reads.fetch_add(1, Ordering::SeqCst);
+                (&self.reads_held, &AtomicUsize::new(0))
+            }
+            Call::Apply(_) => (&None, &self.lose_answers),
+            Call::Inbox(node) => {
+                self.inbox.store(self.store.inbox(node).await?, Ordering::SeqCst);
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        if let Some(held) = held {
             held.acquire().await.unwrap().forget();
         }
-        if take_one(&self.lose_claims) { Err(cut()) } else { answer }
+        if take_one(lose) { Err(cut()) } else { Ok(()) }
     }
+}
 
-    async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
-        self.claims_of_queued.fetch_add(1, Ordering::SeqCst);
-        self.store.claim_queued(request).await
-    }
-
-    async fn queued(&self) -> StoreResult<bool> {
-        self.store.queued().await
-    }
-
-    async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
+impl Faults {
+    fn before_write(&self, transition: &Transition) -> StoreResult<()> {
         if take_one(&self.lose_writes) {
             return Err(cut());
         }
         if self.writes.fetch_add(1, Ordering::SeqCst) > 0 {
             assert!(!take_one(&self.panics), "a defect of ours");
             if take_one(&self.corrupt) {
-                return Err(StoreError::Corrupt("a row that cannot be".into()));
+                return Err(corrupt());
             }
         }
         if transition.change.to().is_some_and(Status::is_finished) {
             self.work_at_ending.store(self.work.load(Ordering::SeqCst), Ordering::SeqCst);
         }
-        let answer = self.store.apply(transition).await;
-        if take_one(&self.lose_answers) { Err(cut()) } else { answer }
-    }
-
-    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Held>> {
-        self.store.orphans(limit).await
-    }
-
-    async fn held(&self, node: &NodeId, status: Status) -> StoreResult<Vec<Held>> {
-        self.store.held(node, status).await
-    }
-
-    async fn rows(&self, keys: Vec<Key>) -> StoreResult<Vec<Option<Current>>> {
-        if self.rows_are_corrupt.load(Ordering::SeqCst) {
-            return Err(StoreError::Corrupt("a row that cannot be".into()));
-        }
-        self.store.rows(keys).await
-    }
-
-    async fn inbox(&self, node: &NodeId) -> StoreResult<u64> {
-        let inbox = self.store.inbox(node).await?;
-        self.inbox.store(inbox, Ordering::SeqCst);
-        Ok(inbox)
-    }
-
-    fn changes(&self) -> watch::Receiver<u64> {
-        self.store.changes()
-    }
-
-    async fn tidy(&self, at: Timestamp) -> StoreResult<bool> {
-        self.store.tidy(at).await
-    }
-
-    async fn task(&self, key: &Key) -> StoreResult<Option<Task>> {
-        let answer = self.store.task(key).await;
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        if let Some(held) = &self.reads_held {
-            held.acquire().await.unwrap().forget();
-        }
-        answer
-    }
-
-    async fn list(&self, filter: TaskFilter) -> StoreResult<TaskPage> {
-        self.store.list(filter).await
-    }
-
-    async fn events(&self, key: &Key, range: EventRange) -> StoreResult<Vec<Event>> {
-        self.store.events(key, range).await
-    }
-
-    async fn delete(&self, key: &Key, at: Timestamp) -> StoreResult<Delete> {
-        self.store.delete(key, at).await
-    }
-
-    async fn signal(&self, key: &Key, name: &str, data: Json, at: Timestamp) -> StoreResult<Signalled> {
-        self.store.signal(key, name, data, at).await
-    }
-
-    async fn signals(&self, key: &Key, run: Run, after: u64, limit: usize) -> StoreResult<Vec<Signal>> {
-        self.store.signals(key, run, after, limit).await
+        Ok(())
     }
 }
 
 #[tokio::test]
 async fn starts_that_arrive_while_a_trip_is_under_way_share_the_next_one() {
-    let line = Arc::new(Line { claims_held: Some(Semaphore::new(0)), ..Line::default() });
+    let line = Arc::new(Line(Faults { claims_held: Some(Semaphore::new(0)), ..Faults::default() }));
     let coordinator = open_on(line.clone()).await;
     let key = create(&coordinator, "t/Wait/1", "{}").await;
     let starts: Vec<_> = (0..50)
@@ -198,7 +142,7 @@ async fn starts_that_arrive_while_a_trip_is_under_way_share_the_next_one() {
 
 #[tokio::test]
 async fn a_cancel_that_is_committed_before_the_claim_is_answered_reaches_the_work() {
-    let line = Arc::new(Line { claims_held: Some(Semaphore::new(0)), ..Line::default() });
+    let line = Arc::new(Line(Faults { claims_held: Some(Semaphore::new(0)), ..Faults::default() }));
     let coordinator = open_on(line.clone()).await;
     let key = create(&coordinator, "t/Wait/1", "{}").await;
     let starting = tokio::spawn({
@@ -220,11 +164,11 @@ async fn a_cancel_that_is_committed_before_the_claim_is_answered_reaches_the_wor
 #[tokio::test(start_paused = true)]
 async fn s3_s7_writes_and_answers_that_are_lost_leave_one_dense_log_with_one_ending() {
     for (lose_writes, lose_answers) in [(3, 0), (0, 1), (0, 2), (1, 2), (5, 5)] {
-        let line = Arc::new(Line {
+        let line = Arc::new(Line(Faults {
             lose_writes: AtomicUsize::new(lose_writes),
             lose_answers: AtomicUsize::new(lose_answers),
-            ..Line::default()
-        });
+            ..Faults::default()
+        }));
         let coordinator = open_on(line.clone()).await;
         let key = create(&coordinator, "t/Count/1", r#"{"events":10000}"#).await;
         start(&coordinator, &key).await;
@@ -237,7 +181,7 @@ async fn s3_s7_writes_and_answers_that_are_lost_leave_one_dense_log_with_one_end
 
 #[tokio::test(start_paused = true)]
 async fn while_the_store_is_away_the_work_waits_and_nothing_is_shown() {
-    let line = Arc::new(Line { lose_writes: AtomicUsize::new(usize::MAX), ..Line::default() });
+    let line = Arc::new(Line(Faults { lose_writes: AtomicUsize::new(usize::MAX), ..Faults::default() }));
     let coordinator = open_on(line.clone()).await;
     let key = create(&coordinator, "t/Count/1", r#"{"events":50000}"#).await;
     start(&coordinator, &key).await;
@@ -249,7 +193,7 @@ async fn while_the_store_is_away_the_work_waits_and_nothing_is_shown() {
 
 #[tokio::test]
 async fn a_task_that_is_deleted_under_its_run_fences_it() {
-    let line = Arc::new(Line::default());
+    let line = Arc::new(Line::<Faults>::default());
     let coordinator = open_on(line.clone()).await;
     let key = create(&coordinator, "t/Wait/1", "{}").await;
     start(&coordinator, &key).await;
@@ -273,7 +217,7 @@ async fn a_task_that_is_deleted_under_its_run_fences_it() {
 
 #[tokio::test]
 async fn a_viewer_that_read_pending_and_comes_late_does_not_start_the_finished_task_again() {
-    let line = Arc::new(Line { reads_held: Some(Semaphore::new(0)), ..Line::default() });
+    let line = Arc::new(Line(Faults { reads_held: Some(Semaphore::new(0)), ..Faults::default() }));
     let coordinator = open_on(line.clone()).await;
     let key = create(&coordinator, "t/Count/1", r#"{"events":1}"#).await;
     let viewing = tokio::spawn({
@@ -303,11 +247,11 @@ async fn a_viewer_that_read_pending_and_comes_late_does_not_start_the_finished_t
 async fn s7_a_defect_of_ours_and_a_store_that_says_corrupt_end_the_run_and_tell_its_viewers() {
     for (panics, corrupt, error_type) in [(1, 0, "Internal"), (0, 1, "StoreCorrupt"), (0, 4, "StoreCorrupt")]
     {
-        let line = Arc::new(Line {
+        let line = Arc::new(Line(Faults {
             panics: AtomicUsize::new(panics),
             corrupt: AtomicUsize::new(corrupt),
-            ..Line::default()
-        });
+            ..Faults::default()
+        }));
         let coordinator = open_on(line.clone()).await;
         let key = create(&coordinator, "t/Count/1", r#"{"events":10000}"#).await;
         start(&coordinator, &key).await;
@@ -323,7 +267,7 @@ async fn s7_a_defect_of_ours_and_a_store_that_says_corrupt_end_the_run_and_tell_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn dropped_work_has_really_stopped_before_the_record_lets_another_attempt_begin() {
-    let line = Arc::new(Line { work_at_ending: AtomicBool::new(true), ..Line::default() });
+    let line = Arc::new(Line(Faults { work_at_ending: AtomicBool::new(true), ..Faults::default() }));
     let model = soloist::ModelKey::new("t", "Deaf").unwrap();
     let runner = Arc::new(crate::models::Deaf(line.work.clone()));
     let coordinator = soloist::Coordinator::builder(line.clone())
@@ -342,7 +286,7 @@ async fn dropped_work_has_really_stopped_before_the_record_lets_another_attempt_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_from_elsewhere_arrives_although_the_log_of_another_task_cannot_be_read() {
-    let line = Arc::new(Line { rows_are_corrupt: AtomicBool::new(true), ..Line::default() });
+    let line = Arc::new(Line(Faults { rows_are_corrupt: AtomicBool::new(true), ..Faults::default() }));
     let coordinator = open_on(line.clone()).await;
     let other = open_on(Arc::new(line.store.clone())).await;
     let unreadable = create(&other, "t/Wait/1", "{}").await;
@@ -358,14 +302,14 @@ async fn a_cancel_from_elsewhere_arrives_although_the_log_of_another_task_cannot
 }
 
 /// A node that renews its lease, and so compares the record with what it runs, a few times a second.
-async fn open_briefly(line: &Arc<Line>) -> soloist::Coordinator {
+async fn open_briefly(line: &Arc<Line<Faults>>) -> soloist::Coordinator {
     let coordinator = soloist::Coordinator::builder(line.clone()).register::<crate::models::Wait>("t");
     coordinator.lease(Duration::from_secs(2)).open().await.unwrap()
 }
 
 #[tokio::test]
 async fn s1_a_start_whose_answer_is_lost_is_begun_by_the_node_that_has_won_it() {
-    let line = Arc::new(Line { lose_claims: AtomicUsize::new(1), ..Line::default() });
+    let line = Arc::new(Line(Faults { lose_claims: AtomicUsize::new(1), ..Faults::default() }));
     let coordinator = open_briefly(&line).await;
     let key = create(&coordinator, "t/Wait/1", "{}").await;
     let lost = coordinator.start(&key, soloist::StartOptions::default()).await;
@@ -381,11 +325,11 @@ async fn s1_a_start_whose_answer_is_lost_is_begun_by_the_node_that_has_won_it() 
 
 #[tokio::test]
 async fn a_cancel_that_comes_while_a_run_is_taken_up_reaches_the_work() {
-    let line = Arc::new(Line {
+    let line = Arc::new(Line(Faults {
         lose_claims: AtomicUsize::new(1),
         reads_held: Some(Semaphore::new(0)),
-        ..Line::default()
-    });
+        ..Faults::default()
+    }));
     let coordinator = open_briefly(&line).await;
     let other = open_on(Arc::new(line.store.clone())).await;
     let key = create(&coordinator, "t/Wait/1", "{}").await;
@@ -408,7 +352,7 @@ async fn a_cancel_that_comes_while_a_run_is_taken_up_reaches_the_work() {
 
 #[tokio::test]
 async fn a_look_at_an_empty_queue_takes_no_slot_from_a_start() {
-    let line = Arc::new(Line::default());
+    let line = Arc::new(Line::<Faults>::default());
     let coordinator = open_on(line.clone()).await;
     for id in 0..20 {
         let key = create(&coordinator, &format!("t/Count/{id}"), r#"{"events":3}"#).await;

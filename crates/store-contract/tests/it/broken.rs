@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use soloist::{MemoryStore, Store};
-use soloist_store_contract::{Harness, ManualBootClock, broken::CheckThenAct, claim};
+use soloist_store_contract::{Harness, ManualBootClock, broken::CheckThenAct, claim, line::Line};
 
 struct Broken(MemoryStore);
 
@@ -15,7 +15,7 @@ impl Harness for Broken {
     }
 
     async fn open(&self, clock: ManualBootClock) -> Arc<dyn Store> {
-        Arc::new(CheckThenAct(Arc::new(self.0.clone().with_boot_clock(clock))))
+        Arc::new(Line(CheckThenAct(Arc::new(self.0.clone().with_boot_clock(clock)))))
     }
 }
 
