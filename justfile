@@ -18,7 +18,7 @@ ci:
 lint:
     cargo fmt --check
     cargo clippy --workspace --all-targets -- -D warnings
-    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --lib
 
 # The README, word for word, and the names in the documents. Needs port 8888.
 readme:
