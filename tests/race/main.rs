@@ -5,40 +5,12 @@ use std::sync::Arc;
 
 use system_tests::server::Server;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_100_concurrent_starts_over_http_exactly_one_wins_in_each_of_20_rounds() {
-    let server = Arc::new(Server::start().await);
-    for round in 1..=20 {
-        let key = format!("demo/ContinueTask/{round}");
-        server.create(&key, r#"{"message":"race"}"#).await;
-        let starts: Vec<_> = (0..100)
-            .map(|_| {
-                let (server, key) = (server.clone(), key.clone());
-                tokio::spawn(async move { server.begin(&key).await })
-            })
-            .collect();
-        let mut won = 0;
-        for start in starts {
-            let (started, run) = start.await.unwrap();
-            assert_eq!(run, 1, "round {round}");
-            won += u32::from(started);
-        }
-        assert_eq!(won, 1, "round {round}");
-        let task = server.task(&key).await;
-        assert_eq!((task["status"].as_str(), task["epoch"].as_u64()), (Some("running"), Some(1)));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn s1_of_400_concurrent_starts_at_8_servers_of_one_file_exactly_one_wins_in_each_of_20_rounds() {
-    let mut servers = vec![Arc::new(Server::start().await)];
-    while servers.len() < 8 {
-        servers.push(Arc::new(servers[0].beside().await));
-    }
+/// 20 rounds of so many concurrent starts of a fresh task, spread over the servers of one file.
+async fn race(servers: &[Arc<Server>], starts: usize) {
     for round in 1..=20 {
         let key = format!("demo/ContinueTask/{round}");
         servers[0].create(&key, r#"{"message":"race"}"#).await;
-        let starts: Vec<_> = (0..400)
+        let starts: Vec<_> = (0..starts)
             .map(|n| {
                 let (server, key) = (servers[n % servers.len()].clone(), key.clone());
                 tokio::spawn(async move { server.begin(&key).await })
@@ -51,11 +23,25 @@ async fn s1_of_400_concurrent_starts_at_8_servers_of_one_file_exactly_one_wins_i
             won += u32::from(started);
         }
         assert_eq!(won, 1, "round {round}");
-        for server in &servers {
+        for server in servers {
             let task = server.task(&key).await;
             assert_eq!((task["status"].as_str(), task["epoch"].as_u64()), (Some("running"), Some(1)));
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_100_concurrent_starts_over_http_exactly_one_wins_in_each_of_20_rounds() {
+    race(&[Arc::new(Server::start().await)], 100).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s1_of_400_concurrent_starts_at_8_servers_of_one_file_exactly_one_wins_in_each_of_20_rounds() {
+    let mut servers = vec![Arc::new(Server::start().await)];
+    while servers.len() < 8 {
+        servers.push(Arc::new(servers[0].beside().await));
+    }
+    race(&servers, 8 * 50).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
