@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, ValueEnum};
 use soloist::Key;
+use soloist_client::IdempotencyKey;
 
 use crate::{
     config::{self, settings, value::Kind},
@@ -132,6 +133,8 @@ pub(crate) struct Create {
     /// Start it at once
     #[arg(long)]
     pub(crate) start: bool,
+    #[command(flatten)]
+    pub(crate) idempotency: Idempotency,
 }
 
 #[derive(Debug, Args)]
@@ -141,6 +144,16 @@ pub(crate) struct Start {
     /// Whether a finished task is started again
     #[arg(long, value_enum, default_value_t = Policy::Restart)]
     pub(crate) policy: Policy,
+    #[command(flatten)]
+    pub(crate) idempotency: Idempotency,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Idempotency {
+    /// Makes copies of this command one request: whoever repeats it with the same key gets the first answer [default:
+    /// a new key each time, so that a lost answer is asked for again]
+    #[arg(id = "idempotency_key", long = "idempotency-key", value_name = "TEXT", value_parser = |text: &str| IdempotencyKey::new(text))]
+    pub(crate) key: Option<IdempotencyKey>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -229,5 +242,15 @@ fn name(text: &str) -> Result<Name, soloist::Error> {
     match text.split('/').collect::<Vec<_>>()[..] {
         [app, model] => soloist::ModelKey::new(app, model).map(Name::Model),
         _ => text.parse().map(Name::Task),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_does_not_contradict_itself() {
+        super::Cli::command().debug_assert();
     }
 }

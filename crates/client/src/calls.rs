@@ -12,7 +12,8 @@ use soloist_wire::{
 };
 
 use crate::{
-    Error, EventStream, WatchOptions,
+    Error, EventStream, IdempotencyKey, WatchOptions,
+    keyed::Sent,
     path::{of_model, of_task, query},
     transport::{ANSWER_MAX, Transport},
 };
@@ -230,7 +231,21 @@ impl Client {
         body: Option<&impl Serialize>,
         within: Duration,
     ) -> Result<(StatusCode, T), Error> {
+        self.call_keyed(method, path, body, within, None).await.map(|sent| (sent.status, sent.answer))
+    }
+
+    pub(crate) async fn call_keyed<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        within: Duration,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Sent<T>, Error> {
         let mut request = self.transport.request(method, path).timeout(within);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key.as_str());
+        }
         if let Some(body) = body {
             let body = serde_json::to_vec(body)
                 .map_err(|e| Error::Invalid(format!("cannot be written as JSON: {e}")))?;
@@ -238,10 +253,11 @@ impl Client {
         }
         let response = self.transport.send(request).await?;
         let status = response.status();
-        let bytes = response.bytes().await.map_err(|e| self.transport.unreachable(&e))?;
+        let is_replayed = response.headers().get("idempotent-replayed").is_some_and(|value| value == "true");
+        let bytes = response.bytes().await.map_err(|e| self.transport.broken(&e))?;
         let answer = serde_json::from_slice(&bytes).map_err(|e| {
             self.transport.unexpected(format!("an answer of {} bytes that cannot be read: {e}", bytes.len()))
         })?;
-        Ok((status, answer))
+        Ok(Sent { status, answer, is_replayed })
     }
 }

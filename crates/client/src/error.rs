@@ -9,9 +9,20 @@ pub enum Error {
     /// What was given cannot be asked: the URL of the server, a key, the name of a signal. Nothing was sent.
     #[error("{0}")]
     Invalid(String),
-    /// No connection, or it broke before the answer was complete. Whether the call was carried out is not known.
+    /// No connection could be made. Nothing was sent.
     #[error("cannot reach {server}: {cause}")]
     Unreachable {
+        /// The server's URL.
+        server: String,
+        /// Why.
+        cause: String,
+    },
+    /// The connection broke before the answer was complete. Whether the call was carried out is not known; under a key
+    /// (see [`Client::keyed`](crate::Client::keyed)) it can be asked again.
+    #[error(
+        "the connection to {server} broke before it had answered, so whether it was done is not known: {cause}"
+    )]
+    Broke {
         /// The server's URL.
         server: String,
         /// Why.

@@ -19,6 +19,7 @@
 mod calls;
 mod error;
 mod event;
+mod keyed;
 mod path;
 mod stream;
 mod transport;
@@ -26,4 +27,5 @@ mod transport;
 pub use calls::{Client, Created, ListFilter};
 pub use error::Error;
 pub use event::{Event, Gap};
+pub use keyed::{Answered, IdempotencyKey, Keyed};
 pub use stream::{EventStream, Update, WatchOptions};

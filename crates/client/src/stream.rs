@@ -178,7 +178,9 @@ impl EventStream {
     /// Whether a failed try is waited out.
     fn cut_or_error(&self, error: Error) -> Result<String, Error> {
         match &error {
-            Error::Unreachable { .. } if self.state == State::Known => Ok(error.to_string()),
+            Error::Unreachable { .. } | Error::Broke { .. } if self.state == State::Known => {
+                Ok(error.to_string())
+            }
             Error::Problem(problem) if matches!(problem.status, 429 | 502..=504) => Ok(error.to_string()),
             // A proxy that stands before a server which is being restarted.
             Error::Unexpected { .. } if self.state == State::Known => Ok(error.to_string()),
@@ -246,7 +248,7 @@ impl Connection {
                 return Ok(Some("the server closed the stream".to_owned()));
             }
             Ok(Ok(None)) => return Ok(Some(format!("the server closed the stream: {}", self.comment))),
-            Ok(Err(e)) => return Ok(Some(transport.unreachable(&e).to_string())),
+            Ok(Err(e)) => return Ok(Some(transport.broken(&e).to_string())),
             Err(_) => return Ok(Some(format!("nothing came for {} s", SILENCE_MAX.as_secs()))),
         };
         let mut frames = Vec::new();

@@ -55,21 +55,23 @@ impl Transport {
 
     /// Sends a request; an answer that is no success is an error.
     pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, Error> {
-        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
+        let response = request.send().await.map_err(|e| self.broken(&e))?;
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status();
         let is_problem = has_media_type(&response, problem::MEDIA_TYPE);
-        let body = response.bytes().await.map_err(|e| self.unreachable(&e))?;
+        let body = response.bytes().await.map_err(|e| self.broken(&e))?;
         match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) if is_problem => Err(Error::Problem(Box::new(problem))),
             _ => Err(self.unexpected(what(status))),
         }
     }
 
-    pub(crate) fn unreachable(&self, error: &reqwest::Error) -> Error {
-        Error::Unreachable { server: self.server.clone(), cause: causes(error) }
+    /// Why no whole answer came.
+    pub(crate) fn broken(&self, error: &reqwest::Error) -> Error {
+        let (server, cause) = (self.server.clone(), causes(error));
+        if error.is_connect() { Error::Unreachable { server, cause } } else { Error::Broke { server, cause } }
     }
 
     pub(crate) fn unexpected(&self, what: impl Into<String>) -> Error {

@@ -3,7 +3,7 @@
 use soloist_client::{Client, Created};
 use soloist_wire::CreateBody;
 
-use super::json;
+use super::{Once, json};
 use crate::{
     args::{Create, Name},
     exit::{Exit, Stop},
@@ -16,9 +16,17 @@ pub(crate) async fn create(args: Create, client: &Client, out: &Out) -> Result<E
         start: args.start.then_some(true),
         ..CreateBody::default()
     };
-    let created = match &args.name {
-        Name::Task(key) => client.put(&key.to_string(), &body).await?,
-        Name::Model(model) => Created::New(client.create(&model.to_string(), &body).await?),
+    let once = Once::new(args.idempotency);
+    let keyed = client.keyed(&once.0);
+    let (created, is_replayed) = match &args.name {
+        Name::Task(key) => {
+            let put = keyed.put(&key.to_string(), &body).await.map_err(|e| once.stop(e))?;
+            (put.answer, put.is_replayed)
+        }
+        Name::Model(model) => {
+            let created = keyed.create(&model.to_string(), &body).await.map_err(|e| once.stop(e))?;
+            (Created::New(created.answer), created.is_replayed)
+        }
     };
     let record = created.record();
     if out.json() {
@@ -26,6 +34,7 @@ pub(crate) async fn create(args: Create, client: &Client, out: &Out) -> Result<E
         return Ok(Exit::Completed);
     }
     let first = match &created {
+        _ if is_replayed => format!("{} was created by this request before", record.key()),
         Created::New(_) => format!("created {}", record.key()),
         Created::Exists(_) => format!("{} is there already, with the same input", record.key()),
     };

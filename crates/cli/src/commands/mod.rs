@@ -16,9 +16,34 @@ use std::io::Read;
 
 use serde_json::value::RawValue;
 use soloist::Json;
+use soloist_client::{Error, IdempotencyKey};
 use soloist_wire::RawJson;
 
-use crate::exit::{Exit, Stop};
+use crate::{
+    args,
+    exit::{Exit, Stop},
+};
+
+/// The key under which a request is sent, and what to say where it never was answered.
+struct Once(IdempotencyKey);
+
+impl Once {
+    fn new(args: args::Idempotency) -> Self {
+        Self(args.key.unwrap_or_else(IdempotencyKey::random))
+    }
+
+    fn stop(&self, error: Error) -> Stop {
+        let broke = matches!(error, Error::Broke { .. });
+        let mut stop = Stop::from(error);
+        if broke {
+            let key = self.0.as_str();
+            stop.message.push_str(&format!(
+                "\nto ask again without doing it twice, repeat the command with --idempotency-key '{key}'"
+            ));
+        }
+        stop
+    }
+}
 
 /// JSON that was given as it is, as `@FILE`, or as `-` for standard input.
 fn json(what: &str, given: &str) -> Result<RawJson, Stop> {

@@ -5,6 +5,7 @@
 use soloist_client::Client;
 use soloist_wire::{StartAnswer, StartBody};
 
+use super::Once;
 use crate::{
     args::{Policy, Start},
     exit::{Exit, Stop},
@@ -16,13 +17,29 @@ pub(crate) async fn start(args: Start, client: &Client, out: &Out) -> Result<Exi
         Policy::Restart => soloist_wire::Policy::Restart,
         Policy::Once => soloist_wire::Policy::Once,
     };
-    let answer = client.start(&args.key.to_string(), &StartBody { policy: Some(policy) }).await?;
+    let key = args.key.to_string();
+    let once = Once::new(args.idempotency);
+    let body = StartBody { policy: Some(policy) };
+    let answered = client.keyed(&once.0).start(&key, &body).await.map_err(|e| once.stop(e))?;
+    let answer = answered.answer;
     if out.json() {
         out.value(&answer)?;
     } else {
-        out.line(&said(&args.key.to_string(), &answer))?;
+        out.line(&match answered.is_replayed {
+            true => replayed(&key, &answer),
+            false => said(&key, &answer),
+        })?;
     }
     Ok(Exit::Completed)
+}
+
+/// What a copy of an earlier request is told.
+fn replayed(key: &str, answer: &StartAnswer) -> String {
+    let (run, status) = (answer.run, status(&answer.status));
+    match answer.started {
+        true => format!("{key} was started by this request before: run {run} is {status}"),
+        false => format!("{key} ran already when this request came first: run {run} is {status}"),
+    }
 }
 
 fn said(key: &str, answer: &StartAnswer) -> String {

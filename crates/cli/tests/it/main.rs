@@ -4,6 +4,7 @@
 
 mod commands;
 mod configuration;
+mod cut;
 mod http;
 mod program;
 mod resent;

@@ -19,6 +19,8 @@ use tokio::{
 pub(crate) struct Request {
     pub(crate) line: String,
     pub(crate) last_event_id: Option<u64>,
+    pub(crate) idempotency_key: Option<String>,
+    pub(crate) body: String,
 }
 
 /// What a connection is answered: bytes, then the connection is closed.
@@ -76,10 +78,18 @@ async fn read(connection: &mut TcpStream) -> Option<Request> {
     }
     let head = String::from_utf8(head).unwrap();
     let line = head.lines().next().unwrap().to_owned();
-    let last_event_id = head.lines().find_map(|line| {
-        line.to_ascii_lowercase().strip_prefix("last-event-id:").map(|id| id.trim().parse().unwrap())
-    });
-    Some(Request { line, last_event_id })
+    let field = |name: &str| {
+        let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned())
+    };
+    let mut body = vec![0; field("content-length").map_or(0, |length| length.parse().unwrap())];
+    connection.read_exact(&mut body).await.ok()?;
+    Some(Request {
+        line,
+        last_event_id: field("last-event-id").map(|id| id.parse().unwrap()),
+        idempotency_key: field("idempotency-key"),
+        body: String::from_utf8(body).unwrap(),
+    })
 }
 
 /// The head of a stream that ends when the connection does.
@@ -111,6 +121,15 @@ pub(crate) fn stream_of(seqs: impl IntoIterator<Item = u64>, of: u64) -> Vec<u8>
 
 pub(crate) fn no_content() -> Vec<u8> {
     b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n".to_vec()
+}
+
+/// An answer in JSON, with these fields in its head.
+pub(crate) fn json(status: u16, fields: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{fields}connection: close\r\n\r\n{body}"
+    )
+    .into_bytes()
 }
 
 pub(crate) fn problem(status: u16, code: &str) -> Vec<u8> {

@@ -63,7 +63,7 @@ async fn s5_a_stream_that_is_cut_at_random_bytes_brings_every_event_once() {
         // A cut in the head of the very first answer is told as an error; whoever watches asks again.
         let (seqs, cuts) = loop {
             match all(&mut stream).await {
-                Err(Error::Unreachable { .. } | Error::Unexpected { .. }) if stream.cursor().is_none() => {}
+                Err(Error::Broke { .. } | Error::Unexpected { .. }) if stream.cursor().is_none() => {}
                 done => break done.unwrap_or_else(|e| panic!("seed {seed}: {e}")),
             }
         };
