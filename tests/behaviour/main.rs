@@ -1,6 +1,7 @@
 //! What a user of the server relies on, held to the released binary.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod backup;
 mod crash;
 mod memory;
 mod viewers;

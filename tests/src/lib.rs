@@ -4,6 +4,7 @@
 //! cut in the middle of a byte stream. `SOLOIST_BIN` names the binary; without it `target/release/soloist` is used.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+pub mod checker;
 pub mod proxy;
 pub mod server;
 pub mod viewer;

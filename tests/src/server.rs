@@ -43,7 +43,8 @@ impl Server {
         Self::start_in(self.dir.clone(), "127.0.0.1:0").await
     }
 
-    async fn start_in(dir: Arc<TempDir>, listen: &str) -> Self {
+    /// Starts one in a folder that holds what it is to find.
+    pub async fn start_in(dir: Arc<TempDir>, listen: &str) -> Self {
         let mut command = Command::new(crate::binary());
         // What names the binary, a seed or a client is meant for the tests; to the server it is a misspelt key.
         for (name, _) in

@@ -49,11 +49,20 @@ pub(crate) enum Cmd {
     Show(Show),
     /// List tasks, newest first
     List(List),
+    /// Copy the store to a file, also while servers use it
+    Backup(Backup),
     /// Look at the server's configuration
     #[command(subcommand)]
     Config(ConfigCmd),
     /// Print the description of the HTTP API (OpenAPI 3.1)
     Openapi,
+    /// Print what makes a shell complete the command line of `soloist`
+    #[command(
+        after_help = "bash:  soloist completions bash > ~/.local/share/bash-completion/completions/soloist\n\
+                            zsh:   soloist completions zsh > \"${fpath[1]}/_soloist\"\n\
+                            fish:  soloist completions fish > ~/.config/fish/completions/soloist.fish"
+    )]
+    Completions(Completions),
 }
 
 #[derive(Debug, Args)]
@@ -63,6 +72,40 @@ pub(crate) struct Serve {
     pub(crate) demo: bool,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// The copy; it must not be there yet
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Where the store is, for the commands that use it themselves.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// The configuration file that names the store [default: soloist.toml, where it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The store itself, as in the configuration [default: sqlite://soloist.db]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) store: Option<String>,
+}
+
+impl StoreArgs {
+    /// The configuration that they name.
+    pub(crate) fn load(self) -> Result<config::Config, config::ConfigError> {
+        let store = self.store.map(|store| ("store", store));
+        config::of_process(self.config, store.into_iter().collect()).map(|loaded| loaded.config)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,6 @@
 //! `soloist`: the server and its command line.
 //!
-//! Every command but `serve` reaches tasks through `soloist-client` and the public HTTP API.
+//! Every command but `serve` and `backup` reaches tasks through `soloist-client` and the public HTTP API.
 
 mod args;
 mod commands;
@@ -35,7 +35,9 @@ fn run(cli: Cli, out: &Out) -> Result<Exit, Stop> {
     match cli.command {
         Cmd::Serve(args) => commands::serve::serve(args, out),
         Cmd::Config(ConfigCmd::Check(args)) => commands::config::check(args, out),
+        Cmd::Backup(args) => commands::backup::backup(args, out),
         Cmd::Openapi => commands::openapi::openapi(out),
+        Cmd::Completions(args) => commands::completions::completions(args.shell, out),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|e| Stop::new(Exit::Failed, format!("cannot start: {e}")))?;
@@ -54,6 +56,8 @@ async fn ask(command: Cmd, client: &Client, out: &Out) -> Result<Exit, Stop> {
         Cmd::Signal(args) => commands::signal::signal(args, client, out).await,
         Cmd::Show(args) => commands::show::show(args, client, out).await,
         Cmd::List(args) => commands::list::list(args, client, out).await,
-        Cmd::Serve(_) | Cmd::Config(_) | Cmd::Openapi => unreachable!("these ask no server"),
+        Cmd::Serve(_) | Cmd::Backup(_) | Cmd::Config(_) | Cmd::Openapi | Cmd::Completions(_) => {
+            unreachable!("these ask no server")
+        }
     }
 }

@@ -157,6 +157,8 @@ pub const SQLITE_WAL_KEPT_BYTES: usize = 64 << 20;
 pub const SQLITE_CHECKPOINT_BYTES: usize = 16 << 20;
 /// How long a connection waits for another program (a backup, the `sqlite3` shell) to let go of an SQLite file.
 pub const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pages of an SQLite file that a backup copies between two reports of how far it is.
+pub const SQLITE_BACKUP_STEP_PAGES: i32 = 512;
 
 /// Bytes that a connection reads ahead and may have waiting to be written, beside the one chunk that is under way.
 pub const CONNECTION_BUFFER_BYTES: usize = 64 << 10;

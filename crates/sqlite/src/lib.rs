@@ -8,6 +8,7 @@
 //! Never decides: what moves a task. A statement compares what a [`Transition`] says with the task's row and sets it;
 //! where none matched, [`soloist::store::guard`] words the answer.
 
+mod backup;
 mod error;
 mod fault;
 mod lock;
@@ -35,6 +36,7 @@ use soloist::{
     },
 };
 
+pub use crate::backup::{BackupDone, BackupError, BackupProgress, backup};
 pub use crate::open::OpenError;
 use crate::{
     lock::{NodeLock, Turns},

@@ -113,6 +113,16 @@ pub(crate) fn open(path: &Path, options: SqliteOptions) -> Result<SqliteStore, O
     Ok(SqliteStore { watch, readers, writer, path: Arc::new(real), boot, durability: options.durability })
 }
 
+/// A connection that reads a file which must be there, and ours; nothing is made, locked or brought up to date.
+pub(crate) fn existing(path: &Path) -> Result<Connection, OpenError> {
+    let real = fs::canonicalize(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+    let conn = connect(&real, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|source| refusal(path, source))?;
+    match version(&conn, path)? {
+        0 => Err(OpenError::NotSoloist { path: path.to_owned() }),
+        _ => Ok(conn),
+    }
+}
+
 /// The connection by which a node is kept alive. A lease need not survive a power cut: none of another boot counts.
 pub(crate) fn heartbeat(path: &Path) -> rusqlite::Result<Connection> {
     let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;

@@ -1,6 +1,8 @@
 //! The commands, a file each.
 
+pub(crate) mod backup;
 pub(crate) mod cancel;
+pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod create;
 pub(crate) mod list;
