@@ -49,6 +49,8 @@ pub(crate) enum Cmd {
     Show(Show),
     /// List tasks, newest first
     List(List),
+    /// Delete finished tasks with their events, once they are old
+    Cleanup(Cleanup),
     /// Copy the store to a file, also while servers use it
     Backup(Backup),
     /// Look at the server's configuration
@@ -72,6 +74,22 @@ pub(crate) struct Serve {
     pub(crate) demo: bool,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cleanup {
+    /// Only tasks whose last run ended more than this many hours ago
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub(crate) hours: u32,
+    /// Only of this app
+    #[arg(long)]
+    pub(crate) app: Option<String>,
+    /// Only of this model
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Say what would be deleted, and delete nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

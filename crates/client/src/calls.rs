@@ -115,12 +115,13 @@ impl Client {
         self.get(&path).await
     }
 
-    /// Deletes a task that is not active.
+    /// Deletes a task that is not active; where `run` is named, only if that is its last run and has ended.
     ///
     /// # Errors
-    /// [`Error`]; the code `task_active` where it is.
-    pub async fn delete(&self, key: &str) -> Result<(), Error> {
-        let request = self.transport.request(Method::DELETE, &of_task("tasks", key, &[])?);
+    /// [`Error`]; the code `task_active` where it is, `other_run` where another run is its last.
+    pub async fn delete(&self, key: &str, run: Option<u64>) -> Result<(), Error> {
+        let path = query(&of_task("tasks", key, &[])?, &[("run", run.map(|run| run.to_string()))]);
+        let request = self.transport.request(Method::DELETE, &path);
         self.transport.send(request.timeout(ANSWER_MAX)).await.map(drop)
     }
 

@@ -290,6 +290,8 @@ pub enum Delete {
     Deleted,
     /// A run is active; cancel it first.
     Active(Status),
+    /// Another run than the one that was named is the last, or it never ended. Nothing was deleted.
+    OtherRun,
     /// There is no such task.
     Missing,
 }

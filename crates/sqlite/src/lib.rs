@@ -259,9 +259,9 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| queries::events(conn, &key, range)).await
     }
 
-    async fn delete(&self, key: &Key, at: Timestamp) -> StoreResult<Delete> {
+    async fn delete(&self, key: &Key, run: Option<Run>, at: Timestamp) -> StoreResult<Delete> {
         let key = key.clone();
-        self.writer.write(0, move |conn| queries::delete(conn, &key, at)).await
+        self.writer.write(0, move |conn| queries::delete(conn, &key, run, at)).await
     }
 
     async fn signal(&self, key: &Key, name: &str, data: Json, at: Timestamp) -> StoreResult<Signalled> {

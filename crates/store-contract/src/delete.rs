@@ -39,6 +39,27 @@ pub async fn an_active_task_is_not_deleted<H: Harness>() {
     assert_eq!(stage.log(lease.key()).await.len(), 1);
 }
 
+/// Whoever names a run deletes what it has read of, and nothing that has been started or created since.
+pub async fn a_delete_that_names_a_run_leaves_any_other_alone<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let delete = |key, run| stage.store.delete(key, Some(run), stage.now());
+    let pending = stage.pending("1").await;
+    assert_eq!(delete(&pending, 0).await, Ok(Delete::OtherRun), "it has not run");
+    let lease = stage.won(&pending).await;
+    assert_eq!(delete(&pending, 1).await, Ok(Delete::Active(Status::Running)));
+    stage.finish(&lease, 0, completed("1")).await;
+    for other in [0, 2] {
+        assert_eq!(delete(&pending, other).await, Ok(Delete::OtherRun));
+    }
+    let lease = stage.won(&pending).await;
+    stage.finish(&lease, 1, completed("2")).await;
+    assert_eq!(delete(&pending, 1).await, Ok(Delete::OtherRun), "it was started again");
+    assert_eq!(delete(&pending, 2).await, Ok(Delete::Deleted));
+    assert_eq!(delete(&pending, 2).await, Ok(Delete::Missing));
+    stage.pending("1").await;
+    assert_eq!(delete(&pending, 2).await, Ok(Delete::OtherRun), "it is another task, which has not run");
+}
+
 /// It says so.
 pub async fn an_unknown_task_is_missing<H: Harness>() {
     let stage = Stage::<H>::new().await;

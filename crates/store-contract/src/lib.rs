@@ -130,6 +130,7 @@ macro_rules! contract {
             delete {
                 a_deleted_task_is_gone_with_its_events_and_signals
                 an_active_task_is_not_deleted
+                a_delete_that_names_a_run_leaves_any_other_alone
                 an_unknown_task_is_missing
                 a_task_created_anew_has_nothing_of_the_deleted_one
             }

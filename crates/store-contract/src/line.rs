@@ -143,8 +143,8 @@ impl<B: Between> Store for Line<B> {
     async fn events(&self, key: &Key, range: EventRange) -> StoreResult<Vec<Event>> {
         self.pass(Call::Events, self.store().events(key, range)).await
     }
-    async fn delete(&self, key: &Key, at: Timestamp) -> StoreResult<Delete> {
-        self.pass(Call::Delete, self.store().delete(key, at)).await
+    async fn delete(&self, key: &Key, run: Option<Run>, at: Timestamp) -> StoreResult<Delete> {
+        self.pass(Call::Delete, self.store().delete(key, run, at)).await
     }
     async fn signal(&self, key: &Key, name: &str, data: Json, at: Timestamp) -> StoreResult<Signalled> {
         self.pass(Call::Signal, self.store().signal(key, name, data, at)).await

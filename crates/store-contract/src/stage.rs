@@ -232,7 +232,7 @@ impl<H: Harness> Stage<H> {
 
     /// Deletes a task.
     pub async fn delete(&self, key: &Key) -> Delete {
-        self.store.delete(key, self.now()).await.expect("the store works")
+        self.store.delete(key, None, self.now()).await.expect("the store works")
     }
 
     /// A record that must be there.

@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod cancel;
+pub(crate) mod cleanup;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod create;

@@ -8,8 +8,8 @@ use axum::{
 };
 use serde::Deserialize;
 use soloist::{
-    Coordinator, Create, Delete, IdempotencyKey, Key, NewId, NewTask, Policy, StartOptions, Status, Task,
-    TaskFilter,
+    Coordinator, Create, Delete, IdempotencyKey, Key, NewId, NewTask, Policy, Run, StartOptions, Status,
+    Task, TaskFilter,
     idempotency::{Call, Idempotency},
     limits,
 };
@@ -144,16 +144,34 @@ pub(crate) async fn show(
     Ok(Json(convert::task(coordinator.task(&key).await?)).into_response())
 }
 
+/// The query of a delete.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DeleteQuery {
+    run: Option<String>,
+}
+
+fn run_of(text: &str) -> Result<Run, Problem> {
+    let run = text.parse().ok().filter(|run| i64::try_from(*run).is_ok());
+    run.ok_or_else(|| Problem::new(problem::INVALID_QUERY, "run is the number of a run"))
+}
+
 /// `DELETE /tasks/{app}/{model}/{id}`
 pub(crate) async fn delete(
     State(coordinator): State<Coordinator>,
     KeyPath(key): KeyPath,
+    QueryOf(query): QueryOf<DeleteQuery>,
 ) -> Result<StatusCode, Problem> {
-    match coordinator.delete(&key).await? {
+    let run = query.run.as_deref().map(run_of).transpose()?;
+    match coordinator.delete(&key, run).await? {
         Delete::Deleted => Ok(StatusCode::NO_CONTENT),
         Delete::Active(status) => Err(Problem::new(
             problem::TASK_ACTIVE,
             format!("the task {key} is {status}; cancel it, then delete it"),
+        )),
+        Delete::OtherRun => Err(Problem::new(
+            problem::OTHER_RUN,
+            format!("the run that was named is not the last one of the task {key}; nothing was deleted"),
         )),
         Delete::Missing => Err(Problem::new(problem::UNKNOWN_TASK, format!("there is no task {key}"))),
     }

@@ -36,7 +36,11 @@ async fn a_task_is_created_read_listed_and_deleted() {
     assert_eq!((ids(&rest), &rest["next_cursor"]), (vec!["1".to_owned()], &json!(null)));
     assert_eq!(ids(&server.get("/tasks?model=Hold").await.json()), Vec::<String>::new());
 
-    assert_eq!(server.call("DELETE", "/tasks/demo/Steps/1", &[], "").await.status, 204);
+    let delete =
+        async |query: &str| server.call("DELETE", &format!("/tasks/demo/Steps/1{query}"), &[], "").await;
+    assert_eq!(delete("?run=7").await.code(), "other_run");
+    assert_eq!(delete("?run=x").await.code(), "invalid_query");
+    assert_eq!(delete("").await.status, 204);
     assert_eq!(server.get("/tasks/demo/Steps/1").await.code(), "unknown_task");
 }
 

@@ -225,14 +225,16 @@ impl Coordinator {
         Ok(EventPage { events: self.inner.store.events(key, range).await?, last_seq })
     }
 
-    /// Deletes a task with its events, unless it is active. Its viewers are told that the stream is over.
+    /// Deletes a task with its events, unless it is active. Its viewers are told that the stream is over. Where `run` is
+    /// named, only if that is its last run and has ended: whoever has read the record and finds it old deletes what it
+    /// read, and not what was started since.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn delete(&self, key: &Key) -> Result<Delete> {
+    pub async fn delete(&self, key: &Key, run: Option<Run>) -> Result<Delete> {
         let (inner, key) = (self.inner.clone(), key.clone());
         self.detached(async move {
-            let deleted = inner.store.delete(&key, inner.clock.now()).await?;
+            let deleted = inner.store.delete(&key, run, inner.clock.now()).await?;
             if deleted == Delete::Deleted {
                 inner.hub.delete(&key);
             }

@@ -7,7 +7,7 @@
 use super::{Applied, Change, Claim, Current, StoreError, StoreResult, Transition, Writer};
 use crate::{
     state::{Command, Place, Policy, Refusal, Status, next},
-    task::{Epoch, Seq},
+    task::{Delete, Epoch, Run, Seq},
 };
 
 /// What a claim is answered.
@@ -45,6 +45,17 @@ pub fn lost_claim(row: Option<Current>, policy: Policy, node_alive: bool) -> Opt
         ClaimVerdict::Active => Some(Claim::Active(row)),
         ClaimVerdict::Finished => Some(Claim::Finished(row)),
         ClaimVerdict::NodeDead => Some(Claim::NodeDead),
+    }
+}
+
+/// Why a task is not deleted; `None` where it is. A task that was created anew under a deleted key goes on from that
+/// one's run without having run: where a run is named, it must have ended.
+#[must_use]
+pub fn kept(row: &Current, run: Option<Run>) -> Option<Delete> {
+    match run {
+        _ if row.status.is_active() => Some(Delete::Active(row.status)),
+        Some(run) if run != row.run || row.status == Status::Pending => Some(Delete::OtherRun),
+        _ => None,
     }
 }
 

@@ -450,8 +450,8 @@ pub trait Store: Send + Sync + 'static {
     async fn events(&self, key: &Key, range: EventRange) -> StoreResult<Vec<Event>>;
 
     /// Deletes a task with its events and signals, unless it is active. Its key keeps a tombstone, from which a new task
-    /// of that key goes on.
-    async fn delete(&self, key: &Key, at: Timestamp) -> StoreResult<Delete>;
+    /// of that key goes on. Where `run` is named, only a task whose last run that is, and which has ended.
+    async fn delete(&self, key: &Key, run: Option<Run>, at: Timestamp) -> StoreResult<Delete>;
 
     /// Puts a signal on record for the active run, or for the next run of a pending task. Numbered under the task's
     /// row lock.

@@ -208,7 +208,7 @@ async fn a_task_that_is_deleted_under_its_run_fences_it() {
         at,
     };
     assert!(matches!(line.store.apply(lost).await, Ok(Applied::Committed { .. })));
-    assert_eq!(line.store.delete(&key, at).await.unwrap(), Delete::Deleted);
+    assert_eq!(line.store.delete(&key, None, at).await.unwrap(), Delete::Deleted);
     coordinator.signal(&key, "go", Json::null()).await.unwrap();
     coordinator.shutdown(Duration::ZERO).await;
     assert_eq!(coordinator.stats().running, 0);

@@ -119,7 +119,7 @@ async fn viewers_of_a_deleted_task_are_told_that_the_stream_is_over() {
     let coordinator = open().await;
     let key = create(&coordinator, "t/Wait/1", "{}").await;
     let mut viewer = watch(&coordinator, &key, From::RunStart).await;
-    assert_eq!(coordinator.delete(&key).await.unwrap(), soloist::Delete::Deleted);
+    assert_eq!(coordinator.delete(&key, None).await.unwrap(), soloist::Delete::Deleted);
     assert_eq!(drain(&mut viewer).await.len(), 0);
     let key = create(&coordinator, "t/Wait/1", "{}").await;
     start(&coordinator, &key).await;

@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 use soloist::{
-    Create, Delete, Json, Key, NewId, NewTask, Timestamp,
+    Create, Delete, Json, Key, NewId, NewTask, Run, Timestamp,
     idempotency::Idempotency,
     limits,
     state::{Place, Policy},
@@ -185,16 +185,19 @@ pub(crate) fn claim_queued(conn: &Connection, request: &QueuedClaim) -> SqlResul
     claimed.next()?.map(|row| Ok((rows::key(row)?, rows::won(row)?))).transpose()
 }
 
-pub(crate) fn delete(conn: &Connection, key: &Key, at: Timestamp) -> SqlResult<Delete> {
+pub(crate) fn delete(conn: &Connection, key: &Key, run: Option<Run>, at: Timestamp) -> SqlResult<Delete> {
+    let params = named_params! {
+        ":app": key.app(), ":model": key.model(), ":id": key.id(), ":run": run,
+    };
     let gone: Option<(i64, i64, i64, i64)> = conn
         .prepare_cached(include_str!("../sql/delete.sql"))?
-        .query_row(named_params! { ":app": key.app(), ":model": key.model(), ":id": key.id() }, |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-        })
+        .query_row(params, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()?;
     let Some((number, run, epoch, last_seq)) = gone else {
         let row = read::active(conn, key, None)?;
-        return Ok(row.map_or(Delete::Missing, |row| Delete::Active(row.current.status)));
+        let kept =
+            |row: rows::Active| guard::kept(&row.current, run).expect("delete.sql says what the guard says");
+        return Ok(row.map_or(Delete::Missing, kept));
     };
     conn.prepare_cached(include_str!("../sql/entomb.sql"))?.execute(named_params! {
         ":app": key.app(), ":model": key.model(), ":id": key.id(),

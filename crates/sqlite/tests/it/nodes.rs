@@ -121,7 +121,7 @@ async fn what_a_deleted_task_left_is_cleared_away_in_steps() {
     let end =
         soloist_store_contract::stage::finish(&lease, many, soloist::Status::Running, end, Timestamp::now());
     committed(&store.apply(end).await.unwrap());
-    store.delete(lease.key(), Timestamp::now()).await.unwrap();
+    store.delete(lease.key(), None, Timestamp::now()).await.unwrap();
     let look = rusqlite::Connection::open(&path).unwrap();
     let left = || look.query_row("SELECT count(*) FROM event", [], |row| row.get::<_, u64>(0)).unwrap();
     let mut steps = vec![left()];

@@ -357,11 +357,11 @@ impl Store for MemoryStore {
             .collect())
     }
 
-    async fn delete(&self, key: &Key, at: Timestamp) -> StoreResult<Delete> {
+    async fn delete(&self, key: &Key, run: Option<Run>, at: Timestamp) -> StoreResult<Delete> {
         let mut tables = self.lock();
         let Some(row) = tables.row(key) else { return Ok(Delete::Missing) };
-        if row.task.status.is_active() {
-            return Ok(Delete::Active(row.task.status));
+        if let Some(kept) = guard::kept(&row.current(), run) {
+            return Ok(kept);
         }
         tables.remove(key, at);
         drop(tables);

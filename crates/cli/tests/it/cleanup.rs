@@ -1,0 +1,40 @@
+//! `soloist cleanup` against a real server.
+
+use super::program::Server;
+
+#[test]
+fn old_finished_tasks_are_deleted_with_their_events_and_nothing_else() {
+    let server = Server::new();
+    let input = r#"{"message":"m","delay_ms":0}"#;
+    for id in ["done-1", "done-2"] {
+        let key = format!("demo/ExampleTask/{id}");
+        server.run(&["create", &key, "--input", input, "--start"]).exits(0);
+        server.run(&["watch", &key]).exits(0);
+    }
+    server.run(&["create", "demo/FailTask/failed", "--input", r#"{"message":"m"}"#, "--start"]).exits(0);
+    server.run(&["watch", "demo/FailTask/failed"]).exits(1);
+    server.run(&["create", "demo/ExampleTask/pending", "--input", input]).exits(0);
+    server.run(&["create", "demo/ContinueTask/runs", "--input", r#"{"message":"m"}"#, "--start"]).exits(0);
+
+    let young = server.run(&["cleanup", "--hours", "1"]).exits(0);
+    assert_eq!(young.out, "deleted 0 tasks (0 events) that ended more than 1 hour ago\n");
+    let dry = server.run(&["cleanup", "--hours", "0", "--dry-run"]).exits(0);
+    let lines: Vec<_> = dry.out.lines().collect();
+    assert_eq!(lines.len(), 4, "{dry:?}");
+    assert!(lines[0].starts_with("demo/ExampleTask/done-2  completed  5 events"), "{dry:?}");
+    assert!(lines[3].starts_with("would delete 3 tasks (1"), "{dry:?}");
+    let count = |args: &[&str]| {
+        let listed = server.run(&[&["--json", "list"], args].concat()).exits(0).json();
+        listed["tasks"].as_array().unwrap().len()
+    };
+    assert_eq!(count(&[]), 5, "a dry run deletes nothing");
+
+    let one = server.run(&["--json", "cleanup", "--hours", "0", "--model", "FailTask"]).exits(0).json();
+    assert_eq!((&one["tasks"], &one["skipped"], &one["dry_run"]), (&1.into(), &0.into(), &false.into()));
+    let rest = server.run(&["cleanup", "--hours", "0"]).exits(0);
+    assert_eq!(rest.out, "deleted 2 tasks (10 events) that ended more than 0 hours ago\n");
+    assert_eq!(count(&[]), 2);
+    assert_eq!((count(&["--status", "pending"]), count(&["--status", "running"])), (1, 1));
+    server.run(&["show", "demo/ExampleTask/done-1"]).exits(3);
+    server.run(&["cleanup"]).exits(2);
+}
