@@ -1,6 +1,8 @@
 //! The race that the project began with, against the released binary and its database.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod run;
+
 use std::sync::Arc;
 
 use system_tests::server::Server;

@@ -35,6 +35,8 @@ pub(crate) struct Cli {
 pub(crate) enum Cmd {
     /// Run the server
     Serve(Serve),
+    /// Run a command here, once: of all who run the same id at one time one does, and the others watch
+    Run(Run),
     /// Create a task
     Create(Create),
     /// Start a task; where it runs already, say so (exit code 0 both times)
@@ -77,6 +79,29 @@ pub(crate) struct Serve {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+The task has the key cli/run/ID, and whoever is connected to a server on the same store can watch it. The command gets
+the environment, the directory and the standard input of this call (none where that is a terminal). An interrupt cancels
+the run where the command runs here, and leaves it alone where it is only watched. The exit code says how the run ended;
+--attached-exit-code tells who ran it.")]
+pub(crate) struct Run {
+    /// What it is about: of calls with the same id one runs its command at a time [default: an id of its own]
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// Whether the command is run again where a run of that id has ended
+    #[arg(long, value_enum, default_value_t = Policy::Restart)]
+    pub(crate) policy: Policy,
+    /// Exit with this code where the command was not run by this call, but is (or was) by another
+    #[arg(long, value_name = "CODE")]
+    pub(crate) attached_exit_code: Option<u8>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Cleanup {
     /// Only tasks whose last run ended more than this many hours ago
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
@@ -102,7 +127,7 @@ pub(crate) struct Backup {
 }
 
 /// Where the store is, for the commands that use it themselves.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct StoreArgs {
     /// The configuration file that names the store [default: soloist.toml, where it is there]
     #[arg(long, value_name = "FILE")]
@@ -110,6 +135,16 @@ pub(crate) struct StoreArgs {
     /// The store itself, as in the configuration [default: sqlite://soloist.db]
     #[arg(long, value_name = "TEXT")]
     pub(crate) store: Option<String>,
+}
+
+impl Policy {
+    /// As the library has it.
+    pub(crate) fn policy(self) -> soloist::Policy {
+        match self {
+            Self::Restart => soloist::Policy::Restart,
+            Self::Once => soloist::Policy::Once,
+        }
+    }
 }
 
 impl StoreArgs {

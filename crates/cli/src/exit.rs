@@ -26,6 +26,16 @@ Exit codes:
   3  not found                      7  not allowed";
 
 impl Exit {
+    /// What a terminal event means for whoever waited for it.
+    pub(crate) fn of_ending(event_type: &str) -> Option<Self> {
+        match event_type {
+            "complete" => Some(Self::Completed),
+            "error" => Some(Self::Failed),
+            "cancelled" => Some(Self::Cancelled),
+            _ => None,
+        }
+    }
+
     /// What a finished task means for whoever waited for it.
     pub(crate) fn of_status(status: &str) -> Self {
         match status {
@@ -61,6 +71,19 @@ impl Stop {
 impl From<crate::config::ConfigError> for Stop {
     fn from(error: crate::config::ConfigError) -> Self {
         Self::new(Exit::Usage, error.0)
+    }
+}
+
+impl From<soloist::Error> for Stop {
+    fn from(error: soloist::Error) -> Self {
+        use soloist::Error;
+        let exit = match &error {
+            Error::NotFound { .. } => Exit::NotFound,
+            Error::Invalid { .. } => Exit::Usage,
+            Error::Unavailable { .. } | Error::Corrupt { .. } => Exit::Unreachable,
+            _ => Exit::Refused,
+        };
+        Self { exit, message: error.to_string(), code: Some(error.code().to_owned()) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `soloist`: the server and its command line.
 //!
-//! Every command but `serve` and `backup` reaches tasks through `soloist-client` and the public HTTP API.
+//! Every command but `serve`, `run` and `backup` reaches tasks through `soloist-client` and the public HTTP API.
 
 mod args;
 mod commands;
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let out = Out::new(cli.json);
     match run(cli, &out) {
-        Ok(exit) => exit.into(),
+        Ok(code) => code,
         Err(stop) => {
             out.error(&stop);
             stop.exit.into()
@@ -31,8 +31,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli, out: &Out) -> Result<Exit, Stop> {
-    match cli.command {
+fn run(cli: Cli, out: &Out) -> Result<ExitCode, Stop> {
+    let exit = match cli.command {
+        Cmd::Run(args) => return commands::run::run(args, out),
         Cmd::Serve(args) => commands::serve::serve(args, out),
         Cmd::Config(ConfigCmd::Check(args)) => commands::config::check(args, out),
         Cmd::Backup(args) => commands::backup::backup(args, out),
@@ -43,7 +44,8 @@ fn run(cli: Cli, out: &Out) -> Result<Exit, Stop> {
             let runtime = runtime.map_err(|e| Stop::new(Exit::Failed, format!("cannot start: {e}")))?;
             runtime.block_on(ask(command, &Client::new(&cli.url)?, out))
         }
-    }
+    };
+    exit.map(ExitCode::from)
 }
 
 /// The commands that ask a server.
@@ -57,7 +59,12 @@ async fn ask(command: Cmd, client: &Client, out: &Out) -> Result<Exit, Stop> {
         Cmd::Show(args) => commands::show::show(args, client, out).await,
         Cmd::List(args) => commands::list::list(args, client, out).await,
         Cmd::Cleanup(args) => commands::cleanup::cleanup(args, client, out).await,
-        Cmd::Serve(_) | Cmd::Backup(_) | Cmd::Config(_) | Cmd::Openapi | Cmd::Completions(_) => {
+        Cmd::Serve(_)
+        | Cmd::Run(_)
+        | Cmd::Backup(_)
+        | Cmd::Config(_)
+        | Cmd::Openapi
+        | Cmd::Completions(_) => {
             unreachable!("these ask no server")
         }
     }

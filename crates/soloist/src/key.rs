@@ -14,6 +14,21 @@ pub struct ModelKey {
 }
 
 impl ModelKey {
+    /// The app whose tasks only the process runs that starts them, such as those of `soloist run`. A process that
+    /// serves a model of it offers that to nobody else: no start made elsewhere reaches it, and nothing of it is queued.
+    pub const OWN_APP: &str = "cli";
+
+    /// Whether it is of [`ModelKey::OWN_APP`].
+    ///
+    /// ```
+    /// assert!(soloist::ModelKey::new("cli", "run")?.is_own());
+    /// # Ok::<(), soloist::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        &*self.app == Self::OWN_APP
+    }
+
     /// Checks and takes both names.
     ///
     /// # Errors

@@ -132,6 +132,8 @@ codes! {
     NOT_RUNNING = 409 "not_running";
     /// The run that was named is not the active one.
     OTHER_RUN = 409 "other_run";
+    /// Only the process that runs such a task starts it, as `soloist run` does.
+    NOT_SERVED = 409 "not_served";
     /// The task is active; cancel it first.
     TASK_ACTIVE = 409 "task_active";
     /// A task of that key is there, with another input.

@@ -9,6 +9,8 @@ pub(crate) mod create;
 pub(crate) mod list;
 pub(crate) mod openapi;
 pub(crate) mod progress;
+pub(crate) mod run;
+pub(crate) mod screen;
 pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod signal;

@@ -91,13 +91,7 @@ async fn coordinator(config: &Config, guard: Option<&Guard>, demo: bool) -> Resu
         builder =
             builder.runner(key, Arc::new(runner), ModelOptions { max_concurrent: model.max_concurrent });
     }
-    builder.open().await.map_err(|error| {
-        let exit = match error {
-            soloist::Error::Unavailable { .. } | soloist::Error::Corrupt { .. } => Exit::Unreachable,
-            _ => Exit::Usage,
-        };
-        Stop::new(exit, error.to_string())
-    })
+    Ok(builder.open().await?)
 }
 
 /// One line for people (or an object for machines) on standard output, once requests are answered.
@@ -135,13 +129,13 @@ fn bind_failed(error: &io::Error) -> Stop {
 }
 
 /// SIGTERM and SIGINT.
-struct Stopping {
+pub(crate) struct Stopping {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Stopping {
-    fn new() -> Result<Self, Stop> {
+    pub(crate) fn new() -> Result<Self, Stop> {
         let listen = |kind| {
             signal(kind).map_err(|e| Stop::new(Exit::Failed, format!("cannot listen for signals: {e}")))
         };
@@ -170,7 +164,7 @@ impl Stopping {
         is_told_twice
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -178,7 +172,7 @@ impl Stopping {
     }
 }
 
-fn log_to_stderr(config: &Config) {
+pub(crate) fn log_to_stderr(config: &Config) {
     let filter = EnvFilter::builder().parse(&config.log).expect("checked when it was read");
     let ansi = console::Term::stderr().is_term();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi);

@@ -108,6 +108,7 @@ impl Model {
             env: self.env.iter().cloned().collect(),
             pass_env: self.pass_env.clone(),
             dir: self.dir.clone(),
+            ..ExecOptions::default()
         }
     }
 }

@@ -158,7 +158,9 @@ pub(crate) const MODEL: &[Setting<Model>] = &[
         allowed: "a letter or '_', then up to 63 letters, digits, '_', '.' or '-'",
         set: |model, value| {
             let app = value.text()?;
-            ModelKey::new(app, "_").map_err(|_| Wrong::default())?;
+            if ModelKey::new(app, "_").map_err(|_| Wrong::default())?.is_own() {
+                return Err(Wrong("its tasks are those of `soloist run`; choose another name".to_owned()));
+            }
             model.app = app.to_owned();
             Ok(())
         },

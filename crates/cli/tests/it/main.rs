@@ -11,6 +11,7 @@ mod http;
 mod program;
 mod resent;
 mod restart;
+mod run;
 mod serve;
 mod several;
 mod survivors;

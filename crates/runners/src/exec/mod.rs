@@ -3,7 +3,7 @@
 //! Decides: how an attempt runs from the spawn to its end, and what its exit means: exit code 0 is the command's final
 //! value, anything else a [`Failure`] of the type `ExitCode` or `Signal` with the end of stderr as its traceback.
 //!
-//! - Its input is on stdin (and in `SOLOIST_TASK_INPUT` where it is small). A command need not read it.
+//! - Its input is on stdin, unless it runs for this process itself (and in `SOLOIST_TASK_INPUT` where it is small). A command need not read it.
 //! - Its output becomes events as it comes; the module `output` says which.
 //! - It is asked to stop by SIGTERM to its process group, and ended by SIGKILL after a grace. A command that was asked
 //!   counts as stopped however it exits, unless it exits with 0 and has sent a `result` event: then it has finished.
@@ -42,7 +42,7 @@ use self::{
 };
 use crate::guard::{Attempt, Guard};
 
-pub use self::options::{ExecOptions, OptionError};
+pub use self::options::{Caller, ExecOptions, OptionError};
 
 /// Runs a command for each attempt.
 #[derive(Clone)]
@@ -141,7 +141,8 @@ fn guard_lost() -> Failure {
 }
 
 /// Writes the input, as far as the command reads it, and closes its stdin.
-async fn feed(mut stdin: pipe::Sender, input: &Json, exited: &CancellationToken) -> Result<(), Failure> {
+async fn feed(stdin: Option<pipe::Sender>, input: &Json, exited: &CancellationToken) -> Result<(), Failure> {
+    let Some(mut stdin) = stdin else { return Ok(()) };
     tokio::select! {
         // A command that closes its stdin early does not want the rest.
         _ = stdin.write_all(input.as_str().as_bytes()) => {}

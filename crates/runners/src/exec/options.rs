@@ -39,6 +39,19 @@ pub struct ExecOptions {
     pub pass_env: Vec<String>,
     /// Where the command runs; the server's own directory by default.
     pub dir: Option<PathBuf>,
+    /// Whose environment and standard input the command gets.
+    pub caller: Caller,
+}
+
+/// Who runs a command, and so what it is given beside its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Caller {
+    /// A server, for whoever asked it: a clean environment, and the task's input on stdin.
+    #[default]
+    Server,
+    /// This process, for itself: its whole environment, and its own stdin (an empty one where that is a terminal: the
+    /// command is not in the terminal's foreground, and would be stopped when it reads).
+    Itself,
 }
 
 /// Why options are not allowed.
@@ -60,6 +73,7 @@ pub(super) struct Checked {
     pub(super) env: BTreeMap<String, String>,
     pub(super) pass_env: Vec<String>,
     pub(super) dir: Option<PathBuf>,
+    pub(super) caller: Caller,
 }
 
 impl ExecOptions {
@@ -115,6 +129,7 @@ impl ExecOptions {
             env: self.env,
             pass_env: self.pass_env,
             dir: self.dir,
+            caller: self.caller,
         })
     }
 }

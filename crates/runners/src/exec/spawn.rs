@@ -3,12 +3,18 @@
 //! Decides: its arguments, its environment and its pipes. The environment is clean: nothing of the server's own (its
 //! keys, its tokens) reaches a command unless the model names it. Never executes anything: that is the guard's.
 
-use std::{ffi::OsString, io, os::fd::OwnedFd, path::Path};
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, IsTerminal},
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
 
 use soloist::{Context, Failure, Json, limits};
 use tokio::net::unix::pipe;
 
-use super::options::Checked;
+use super::options::{Caller, Checked};
 use crate::guard::{Attempt, Guard, NotBegun, Request};
 
 /// Variables of the server that every command gets, where they are set.
@@ -22,7 +28,8 @@ pub(super) fn arguments(options: &Checked, input: &Json) -> Result<Vec<String>, 
 /// A command that has begun, and this end of its pipes.
 pub(super) struct Spawned {
     pub(super) attempt: Attempt,
-    pub(super) stdin: pipe::Sender,
+    /// None where the command reads this process's own.
+    pub(super) stdin: Option<pipe::Sender>,
     pub(super) stdout: pipe::Receiver,
     pub(super) stderr: pipe::Receiver,
 }
@@ -42,7 +49,11 @@ pub(super) async fn spawn(
         dir: options.dir.as_ref().map(|dir| dir.clone().into_os_string()),
     };
     let begun = async {
-        let (stdin, stdin_of_command) = to_command().map_err(NotBegun::Failed)?;
+        let (stdin, stdin_of_command) = match options.caller {
+            Caller::Server => to_command().map(|(ours, theirs)| (Some(ours), theirs)),
+            Caller::Itself => own_stdin().map(|theirs| (None, theirs)),
+        }
+        .map_err(NotBegun::Failed)?;
         let (stdout, stdout_of_command) = from_command().map_err(NotBegun::Failed)?;
         let (stderr, stderr_of_command) = from_command().map_err(NotBegun::Failed)?;
         let theirs = [stdin_of_command, stdout_of_command, stderr_of_command];
@@ -57,6 +68,14 @@ fn to_command() -> io::Result<(pipe::Sender, OwnedFd)> {
     Ok((pipe::Sender::from_owned_fd(ours.into())?, theirs.into()))
 }
 
+fn own_stdin() -> io::Result<OwnedFd> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return Ok(File::open("/dev/null")?.into());
+    }
+    stdin.as_fd().try_clone_to_owned()
+}
+
 fn from_command() -> io::Result<(pipe::Receiver, OwnedFd)> {
     let (ours, theirs) = io::pipe()?;
     Ok((pipe::Receiver::from_owned_fd(ours.into())?, theirs.into()))
@@ -64,6 +83,9 @@ fn from_command() -> io::Result<(pipe::Receiver, OwnedFd)> {
 
 fn environment(options: &Checked, input: &Json, context: &Context) -> Vec<(OsString, OsString)> {
     let mut env = vec![("PYTHONUNBUFFERED".into(), "1".into())];
+    if options.caller == Caller::Itself {
+        env.extend(std::env::vars_os());
+    }
     let passed = PASSED.into_iter().chain(options.pass_env.iter().map(String::as_str));
     env.extend(passed.filter_map(|name| Some((name.into(), std::env::var_os(name)?))));
     // Of two with one name the later one counts.
@@ -112,14 +134,14 @@ fn reason(options: &Checked, error: &io::Error) -> String {
     }
     let why = match error.kind() {
         io::ErrorKind::NotFound if !program.contains('/') => {
-            "it was not found in the PATH of the server; install it, or name it by its full path in the model's command"
+            "it was not found in the PATH; install it, or name it by its full path"
         }
         io::ErrorKind::NotFound if Path::new(program).exists() => {
             "the interpreter that its first line names was not found; install it, or correct that line"
         }
-        io::ErrorKind::NotFound => "there is no such file; correct the model's command",
+        io::ErrorKind::NotFound => "there is no such file; correct the command",
         io::ErrorKind::PermissionDenied => {
-            "it is not allowed; make the file executable for the server's user"
+            "it is not allowed; make the file executable for the user that runs it"
         }
         io::ErrorKind::ArgumentListTooLong => {
             "its arguments and environment are too large for the system; let it read the input from its stdin"

@@ -19,6 +19,7 @@ use super::{
     linger::Linger,
     live::Live,
     node::{self, Terms},
+    offered,
 };
 use crate::{
     Clock, Error, Result, Runner, StreamTask, SystemClock,
@@ -129,7 +130,7 @@ impl CoordinatorBuilder {
                 return Err(Error::invalid("duplicate_model", format!("the model {model} is served twice")));
             }
         }
-        let served = models.keys().cloned().collect();
+        let served = offered(&models).cloned().collect();
         let membership = node::join(&*self.store, &self.terms, served, self.clock.now()).await?;
         let inner = Arc::new(Inner {
             store: self.store,

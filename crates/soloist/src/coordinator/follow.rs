@@ -116,6 +116,7 @@ impl Inner {
             let mut slots: Vec<_> = self
                 .models
                 .iter()
+                .filter(|(key, _)| !key.is_own())
                 .filter_map(|(key, model)| Some((key, model.slots.clone().try_acquire_owned().ok()?)))
                 .collect();
             let models = slots.iter().map(|(key, _)| (*key).clone()).collect();

@@ -128,8 +128,9 @@ impl Coordinator {
     /// Puts a task on record, pending.
     ///
     /// # Errors
-    /// [`Error::NotFound`] `unknown_model`; [`Error::Invalid`] `invalid_input`; [`Error::LimitReached`] `too_large`;
-    /// [`Error::Closed`]; [`Error::Unavailable`]. In all but the last nothing was created.
+    /// [`Error::NotFound`] `unknown_model`; [`Error::Refused`] `not_served` for a task of [`ModelKey::OWN_APP`] that this
+    /// process does not run; [`Error::Invalid`] `invalid_input`; [`Error::LimitReached`] `too_large`; [`Error::Closed`];
+    /// [`Error::Unavailable`]. In all but the last nothing was created.
     pub async fn create(&self, task: NewTask) -> Result<Create> {
         self.inner.check_open()?;
         task.check()?;
@@ -144,8 +145,9 @@ impl Coordinator {
     /// [`Start::Started`]. Once called, a start is carried out even if the returned future is dropped.
     ///
     /// # Errors
-    /// [`Error::NotFound`] `unknown_task` and `unknown_model`; [`Error::Invalid`] `idempotency_key_reused`;
-    /// [`Error::Closed`]; [`Error::Unavailable`].
+    /// [`Error::NotFound`] `unknown_task` and `unknown_model`; [`Error::Refused`] `not_served` for a task of
+    /// [`ModelKey::OWN_APP`] that this process does not run (or has no free slot for); [`Error::Invalid`]
+    /// `idempotency_key_reused`; [`Error::Closed`]; [`Error::Unavailable`].
     pub async fn start(&self, key: &Key, options: StartOptions) -> Result<Start> {
         self.inner.start(key, options).await
     }
@@ -187,7 +189,8 @@ impl Coordinator {
             closing: self.inner.closing.clone(),
         };
         let task = self.task(key).await?;
-        if options.autostart && task.status == crate::Status::Pending {
+        let is_ours = self.inner.models.contains_key(key.model_key()) || !key.model_key().is_own();
+        if options.autostart && is_ours && task.status == crate::Status::Pending {
             // Somebody else may have started it since it was read, and it may be finished: a viewer starts it once.
             self.start(key, StartOptions { policy: Policy::Once, ..StartOptions::default() }).await?;
         }
@@ -353,8 +356,17 @@ impl Inner {
         if self.draining.is_cancelled() { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// Whether a node beside this one serves a model.
+    /// Whether a node beside this one serves a model, so that its tasks may wait for it.
     async fn served_elsewhere(&self, model: &ModelKey) -> Result<()> {
+        if model.is_own() {
+            return Err(Error::refused(
+                "not_served",
+                format!(
+                    "tasks of {model} are started by the process that runs them, and by no other; run the command with \
+                     `soloist run`"
+                ),
+            ));
+        }
         if self.store.serves(model).await? {
             return Ok(());
         }
@@ -365,6 +377,11 @@ impl Inner {
             ),
         ))
     }
+}
+
+/// The models that this process offers to the others.
+fn offered(models: &HashMap<ModelKey, Model>) -> impl Iterator<Item = &ModelKey> {
+    models.keys().filter(|model| !model.is_own())
 }
 
 fn unknown_task(key: &Key) -> Error {

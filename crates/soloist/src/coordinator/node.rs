@@ -19,7 +19,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::Inner;
+use super::{Inner, offered};
 use crate::{
     NodeId, Result,
     clock::SharedBootClock,
@@ -265,7 +265,7 @@ impl Inner {
             let inner = self.clone();
             let _ = tokio::task::spawn_blocking(move || inner.membership.leave()).await;
             loop {
-                let models = self.models.keys().cloned().collect();
+                let models = offered(&self.models).cloned().collect();
                 match present(&*self.store, &self.terms, models, self.clock.now()).await {
                     Ok(next) => {
                         tracing::info!(was = %session.node, node = %next.session.node, "joined again");

@@ -66,7 +66,10 @@ impl Inner {
         }
         // Where no slot is free here, or the model is served elsewhere, a start that wins waits for a node.
         let slot = match self.models.get(key.model_key()) {
-            Some(model) => model.slots.clone().try_acquire_owned().ok(),
+            Some(model) => match model.slots.clone().try_acquire_owned() {
+                Err(_) if key.model_key().is_own() => return Err(busy(key)),
+                slot => slot.ok(),
+            },
             None => self.served_elsewhere(key.model_key()).await.map(|()| None)?,
         };
         let idempotency = options.idempotency.as_ref();
@@ -132,6 +135,14 @@ impl Inner {
 
 fn active(row: Current) -> Start {
     Start::AlreadyActive { run: row.run, status: row.status, node: row.node, since: row.started_at }
+}
+
+/// Nobody else could take it from a queue.
+fn busy(key: &Key) -> Error {
+    Error::refused(
+        "not_served",
+        format!("this process runs as many tasks of {} as it may; try again later", key.model_key()),
+    )
 }
 
 fn joining_again() -> Error {

@@ -1,0 +1,148 @@
+//! `soloist run`: a command that is started once, here, and seen everywhere.
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use rustix::process::{Signal, test_kill_process};
+use serde_json::json;
+
+use super::{
+    http::{call, until},
+    program::{Done, Running, Server, soloist},
+};
+
+/// `soloist --json run --id ID -- sh -c SCRIPT` beside a server, on its store.
+fn run(server: &Server, id: &str, script: &str) -> Command {
+    let mut command = soloist(server.dir.path());
+    command.args(["--json", "run", "--id", id, "--", "sh", "-c", script]);
+    command
+}
+
+fn value(line: &str) -> serde_json::Value {
+    serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))
+}
+
+#[test]
+fn the_command_gets_what_the_caller_has_and_its_end_is_the_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "cat; echo \"$SOLOIST_TASK_ID $MINE {input.x} $#\"; pwd; echo oops >&2";
+    let mut command = soloist(dir.path());
+    let args = ["run", "--id", "a", "--", "sh", "-c", script, "name", "{", "one arg"];
+    command.args(args).env("MINE", "yes").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"from stdin\n").unwrap();
+    let done = Done::of(child.wait_with_output().unwrap()).exits(0);
+    let here = dir.path().canonicalize().unwrap().display().to_string();
+    for line in ["from stdin", "a yes {input.x} 2", &here, "oops"] {
+        assert!(done.out.lines().any(|shown| shown.ends_with(line)), "{line}: {done:?}");
+    }
+    assert!(done.err.contains("cli/run/a: run 1 begins"), "{done:?}");
+    let soloist = |args: &[&str]| Done::of(soloist(dir.path()).args(args).output().unwrap());
+    soloist(&["run", "--id", "b", "--", "sh", "-c", "exit 7"]).exits(1);
+    soloist(&["run", "--id", "b", "--policy", "once", "--", "true"]).exits(1);
+    soloist(&["run", "--id", "b", "--policy", "once", "--attached-exit-code", "42", "--", "true"]).exits(42);
+    soloist(&["run", "--id", "b", "--attached-exit-code", "42", "--", "true"]).exits(0);
+    assert!(soloist(&["run", "--", "nosuch"]).exits(1).out.contains("it was not found in the PATH"));
+    soloist(&["run", "--id", "not valid", "--", "true"]).exits(2);
+    soloist(&["run", "--store", "memory:", "--", "true"]).exits(2);
+    soloist(&["run"]).exits(2);
+}
+
+#[test]
+fn a_server_on_the_store_shows_and_cancels_the_run_and_never_starts_it() {
+    let server = Server::new();
+    let mut running = Running::new(&mut run(&server, "x", "echo one; exec sleep 600"));
+    let begun = value(&running.line());
+    assert_eq!((&begun["started"], &begun["run"]), (&json!(true), &json!(1)));
+    assert_eq!(value(&running.line())["data"]["line"], "one");
+    let mut watch = Running::new(server.command(&["watch", "cli/run/x"]).env("SOLOIST_URL", &server.url));
+    assert!(watch.line().ends_with("one"));
+
+    // A second caller attaches, from the beginning.
+    let mut second = Running::new(&mut run(&server, "x", "echo two"));
+    let attached = value(&second.line());
+    assert_eq!((&attached["started"], &attached["run"]), (&json!(false), &json!(1)));
+    assert!(attached["node"].as_str().unwrap().starts_with("node-"), "{attached}");
+    assert_eq!(value(&second.line())["data"]["line"], "one");
+
+    let started = call(&server.url, "POST", "/tasks/cli/run/x/start", None, "");
+    assert_eq!((started.status, &started.body["code"]), (409, &json!("not_served")));
+    server.run(&["cancel", "cli/run/x", "--reason", "enough", "--wait"]).exits(0);
+    assert!(watch.line().ends_with("enough"));
+    for ended in [running, second] {
+        assert_eq!(ended.ended().0.code(), Some(4));
+    }
+    let again = call(&server.url, "POST", "/tasks/cli/run/x/start", None, "");
+    assert_eq!((again.status, &again.body["code"]), (409, &json!("not_served")), "not after its end, either");
+    let created = call(&server.url, "PUT", "/tasks/cli/run/y", None, "{}");
+    assert_eq!((created.status, &created.body["code"]), (409, &json!("not_served")));
+}
+
+#[test]
+fn a_caller_that_is_killed_takes_its_command_along_and_the_others_are_told() {
+    let server = Server::new();
+    let mut running = Running::new(&mut run(&server, "x", "echo $$; exec sleep 600"));
+    assert_eq!(value(&running.line())["started"], true);
+    let line = value(&running.line());
+    let command = line["data"]["line"].as_str().unwrap().parse().unwrap();
+    let command = rustix::process::Pid::from_raw(command).unwrap();
+    let mut second = Running::new(&mut run(&server, "x", "true"));
+    assert_eq!(value(&second.line())["started"], false);
+    running.signal(Signal::KILL);
+    running.ended();
+    let (task, took) = until(&server.url, "/tasks/cli/run/x", |task| task["status"] == "failed");
+    println!("the death was on record after {took:?}");
+    assert_eq!((&task["error_type"], &task["epoch"]), (&json!("NodeLost"), &json!(2)));
+    assert_eq!(second.ended().0.code(), Some(1));
+    let begun = std::time::Instant::now();
+    while test_kill_process(command).is_ok() {
+        assert!(begun.elapsed() < super::program::DEADLINE, "the command has outlived its caller");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(Done::of(run(&server, "x", "true").output().unwrap()).exits(0).out.lines().count(), 2);
+}
+
+#[test]
+fn an_interrupt_cancels_the_run_here_and_only_lets_go_of_one_elsewhere() {
+    let server = Server::new();
+    let mut running = Running::new(&mut run(
+        &server,
+        "x",
+        "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done",
+    ));
+    assert_eq!(value(&running.line())["started"], true);
+    assert_eq!(value(&running.line())["data"]["line"], "up");
+    let mut second = Running::new(&mut run(&server, "x", "true"));
+    assert_eq!(value(&second.line())["started"], false);
+    second.signal(Signal::INT);
+    assert_eq!(second.ended().0.code(), Some(4));
+    assert_eq!(call(&server.url, "GET", "/tasks/cli/run/x", None, "").body["status"], "running");
+    running.signal(Signal::INT);
+    // The shell may also say that its `sleep` was terminated.
+    while value(&running.line())["data"]["line"] != "bye" {}
+    let ending = value(&running.line());
+    assert_eq!((&ending["type"], &ending["data"]["reason"]), (&json!("cancelled"), &json!("interrupted")));
+    assert_eq!(running.ended().0.code(), Some(4));
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_stop_the_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "seq 1 20000; echo through > through";
+    let mut command = soloist(dir.path());
+    let mut child = command.args(["run", "--", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(std::fs::read_to_string(dir.path().join("through")).unwrap(), "through\n");
+}
+
+#[test]
+fn a_model_of_the_configuration_cannot_take_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = "[[model]]\napp = \"cli\"\nmodel = \"run\"\nrunner = \"exec\"\ncommand = [\"true\"]\n";
+    std::fs::write(dir.path().join("soloist.toml"), model).unwrap();
+    let refused = Done::of(soloist(dir.path()).args(["config", "check"]).output().unwrap()).exits(2);
+    assert!(refused.err.contains("soloist run"), "{refused:?}");
+}
