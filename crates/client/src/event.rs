@@ -33,7 +33,8 @@ impl Event {
 
     /// Reads an event, or says what is wrong with it.
     pub(crate) fn read(message: Message) -> Result<Self, String> {
-        let seq = message.id.as_deref().and_then(|id| id.parse().ok());
+        let id = message.id.as_deref();
+        let seq = id.and_then(|id| id.split_once('-').map_or(id, |(seq, _)| seq).parse().ok());
         let seq = seq.ok_or_else(|| format!("an event whose id is no position: {:?}", message.id))?;
         let fields: Fields =
             serde_json::from_str(&message.data).map_err(|e| format!("the data of event {seq}: {e}"))?;

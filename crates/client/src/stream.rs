@@ -61,6 +61,8 @@ pub struct EventStream {
     connection: Option<Connection>,
     /// The last event that was handed out, or the position that was asked for.
     last: Option<u64>,
+    /// The same as the server names it.
+    last_id: Option<String>,
     /// The next event must have this seq, where it is known.
     expected: Option<u64>,
     retry: Duration,
@@ -97,6 +99,7 @@ impl EventStream {
             options,
             connection: None,
             last: options.after,
+            last_id: options.after.map(|after| after.to_string()),
             expected: options.after.map(|after| after + 1),
             retry: RETRY,
             tries: 0,
@@ -156,8 +159,8 @@ impl EventStream {
     async fn connect(&mut self) -> Result<Option<Connection>, Error> {
         let mut request =
             self.transport.request(Method::GET, &self.path).header(header::ACCEPT, sse::MEDIA_TYPE);
-        if let Some(last) = self.last {
-            request = request.header("last-event-id", last);
+        if let Some(id) = &self.last_id {
+            request = request.header("last-event-id", id);
         }
         let answer = tokio::time::timeout(SILENCE_MAX, self.transport.send(request)).await;
         let response = answer.unwrap_or_else(|_| Err(self.transport.unexpected("no answer in time")))?;
@@ -212,13 +215,15 @@ impl EventStream {
                 return Ok(Some(Update::Gap(gap)));
             }
             Frame::Event(message) => {
-                return self.event(Event::read(message).map_err(Error::Broken)?).map(Some);
+                let id = message.id.clone();
+                let event = Event::read(message).map_err(Error::Broken)?;
+                return self.event(event, id).map(Some);
             }
         }
         Ok(None)
     }
 
-    fn event(&mut self, event: Event) -> Result<Update, Error> {
+    fn event(&mut self, event: Event, id: Option<String>) -> Result<Update, Error> {
         if let Some(expected) = self.expected
             && event.seq != expected
         {
@@ -229,6 +234,7 @@ impl EventStream {
             )));
         }
         self.last = Some(event.seq);
+        self.last_id = id;
         self.expected = Some(event.seq + 1);
         self.tries = 0;
         if event.is_terminal() && !self.options.follow {

@@ -6,6 +6,8 @@ use soloist_wire::{
     sse,
 };
 
+use crate::state::Ids;
+
 pub(crate) fn task(task: Task) -> TaskRecord {
     let (error_type, error_message, error_traceback) = match task.failure {
         Some(failure) => (Some(failure.error_type), Some(failure.message), failure.traceback),
@@ -142,13 +144,17 @@ pub(crate) fn source(key: &Key) -> sse::Source {
 }
 
 /// Appends the frame of an event.
-pub(crate) fn frame(source: &sse::Source, format: sse::Format, event: &Event, out: &mut Vec<u8>) {
+pub(crate) fn frame(source: &sse::Source, format: sse::Format, ids: Ids, event: &Event, out: &mut Vec<u8>) {
     let data = match &event.data {
         Data::Json(json) => sse::Data::Json(json.as_str()),
         Data::Text(text) => sse::Data::Text(text),
     };
     let event = sse::Event {
         seq: event.seq,
+        token: match ids {
+            Ids::Seq => None,
+            Ids::SeqEpoch => Some(event.epoch.0),
+        },
         run: event.run,
         event_type: event.event_type.as_str(),
         data,

@@ -14,13 +14,18 @@ use soloist::{Coordinator, Delivery, Subscription, limits};
 use soloist_wire::sse::{self, Format, Source};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::{convert, problem::Problem, state::ServerOptions};
+use crate::{
+    convert,
+    problem::Problem,
+    state::{Ids, ServerOptions},
+};
 
 /// The frames of one viewer.
 pub(crate) struct Frames {
     subscription: Subscription,
     source: Source,
     format: Format,
+    ids: Ids,
     heartbeat: Duration,
     /// The server was told to stop.
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -52,6 +57,7 @@ impl Frames {
             source: convert::source(&subscription.task().key),
             subscription,
             format,
+            ids: options.ids,
             heartbeat: options.heartbeat,
             stop: Box::pin(options.stop.clone().cancelled_owned()),
             closing: coordinator.closing(),
@@ -109,7 +115,7 @@ impl Frames {
     fn write(&self, delivery: &Delivery) -> Bytes {
         match delivery {
             Delivery::Events(events) => events.encoded(convert::slot(self.format), |event, out| {
-                convert::frame(&self.source, self.format, event, out);
+                convert::frame(&self.source, self.format, self.ids, event, out);
             }),
             Delivery::Gap { reason, first_seq } => {
                 let mut out = Vec::new();

@@ -42,4 +42,4 @@ pub use listener::{Exposure, Listener};
 pub use router::router;
 pub use routes::openapi::OPENAPI;
 pub use serve::serve;
-pub use state::{Autostart, HostCheck, ServerOptions};
+pub use state::{Autostart, HostCheck, Ids, ServerOptions};

@@ -7,7 +7,7 @@ use axum::{
     http::request::Parts,
 };
 use serde::de::DeserializeOwned;
-use soloist::{Key, ModelKey};
+use soloist::{Cursor, Epoch, Key, ModelKey};
 use soloist_wire::problem;
 
 use crate::{problem::Problem, state::AppState};
@@ -80,6 +80,13 @@ pub(crate) fn position(name: &str, text: &str) -> Result<u64, Problem> {
             format!("{name} is no position: send a number that this server gave out"),
         )
     })
+}
+
+/// The `id` of an event: `seq`, or `seq-epoch`.
+pub(crate) fn cursor(text: &str) -> Result<Cursor, Problem> {
+    let (seq, epoch) = text.split_once('-').map_or((text, None), |(seq, epoch)| (seq, Some(epoch)));
+    let position = |text| position("Last-Event-ID", text);
+    Ok(Cursor { seq: position(seq)?, epoch: epoch.map(position).transpose()?.map(Epoch) })
 }
 
 /// A limit of a page, from 1 to `max`.

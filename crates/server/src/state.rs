@@ -19,6 +19,8 @@ pub struct ServerOptions {
     pub allowed_hosts: Vec<String>,
     /// Silence on a stream after which a heartbeat comment is sent.
     pub heartbeat: Duration,
+    /// What the `id` of an event says.
+    pub ids: Ids,
     /// Cancelled to stop: streams tell their viewers to come back and end. [`serve`](crate::serve) then takes no more
     /// connections and returns once the requests under way are answered.
     pub stop: CancellationToken,
@@ -34,6 +36,7 @@ impl Default for ServerOptions {
             host_check: HostCheck::Off,
             allowed_hosts: Vec::new(),
             heartbeat: limits::SSE_HEARTBEAT,
+            ids: Ids::Seq,
             stop: CancellationToken::new(),
             stop_wait: limits::STOP_WAIT_MAX,
         }
@@ -57,6 +60,16 @@ pub enum HostCheck {
     Off,
     /// Only loopback names, addresses and [`ServerOptions::allowed_hosts`] pass.
     On,
+}
+
+/// What the `id` of an event says. A cursor of either kind is always understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ids {
+    /// Its seq. Enough where nothing that was shown is ever taken back.
+    Seq,
+    /// `seq-epoch`: for a store of which a power cut may take the last events. A new attempt then writes other events in
+    /// their places, under another epoch, and a viewer that has seen the old ones is told so.
+    SeqEpoch,
 }
 
 /// The state of the router.

@@ -69,7 +69,7 @@ pub use key::{Key, ModelKey};
 pub use runner::{Context, Runner, StreamTask};
 pub use state::{Policy, Status};
 pub use store::{Store, StoreError, memory::MemoryStore};
-pub use subscription::{Delivery, From, GapReason, SubscribeOptions, Subscribed, Subscription};
+pub use subscription::{Cursor, Delivery, From, GapReason, SubscribeOptions, Subscribed, Subscription};
 pub use task::{
     Create, Delete, Epoch, NewId, NewTask, NodeId, Run, Seq, Start, StartOptions, Task, TaskFilter, TaskPage,
 };

@@ -14,18 +14,34 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Result,
-    event::{Batch, Slice},
+    event::{Batch, Event, Slice},
     hub::{Hub, Look, TopicUse},
     limits,
     store::{EventRange, Store},
-    task::{Seq, Task},
+    task::{Epoch, Seq, Task},
 };
+
+/// A position in a task's log: the last event that a viewer has seen. With the epoch under which that event was written
+/// it names one event for ever, also where a power cut has taken the end of the log and another event stands there now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// The event's seq; 0 is before the first.
+    pub seq: Seq,
+    /// The event's epoch, where the viewer knows it.
+    pub epoch: Option<Epoch>,
+}
+
+impl std::convert::From<Seq> for Cursor {
+    fn from(seq: Seq) -> Self {
+        Self { seq, epoch: None }
+    }
+}
 
 /// Where a viewer begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum From {
     /// Right after this event: the last one that the viewer has seen.
-    After(Seq),
+    After(Cursor),
     /// With the first event of the newest run.
     #[default]
     RunStart,
@@ -136,20 +152,21 @@ impl Arrival {
             From::RunStart => task.run_start_seq,
             From::Latest => task.last_seq.saturating_sub(1).max(task.run_start_seq),
             From::Tail => task.last_seq,
-            From::After(0) => 0,
-            From::After(seq) if seq > task.last_seq => {
-                gap = Some((GapReason::UnknownCursor, task.run_start_seq + 1));
-                task.run_start_seq
-            }
-            // A run begins right after the end of the one before, also where that one's events are gone.
-            From::After(seq) if seq == task.run_start_seq && !follow => return Ok(Subscribed::Ended),
-            From::After(seq) => {
+            From::After(Cursor { seq: 0, .. }) => 0,
+            From::After(Cursor { seq, epoch }) => {
                 let named = EventRange { after: seq - 1, until: seq, max_events: 1, max_bytes: 1 };
                 let named = self.store.events(&task.key, named).await?;
-                if !follow && named.first().is_some_and(|event| event.event_type.is_terminal()) {
+                let is_other = |event: &Event| epoch.is_some_and(|epoch| epoch != event.epoch);
+                let is_terminal = |event: &Event| event.event_type.is_terminal();
+                if seq > task.last_seq || named.first().is_some_and(is_other) {
+                    gap = Some((GapReason::UnknownCursor, task.run_start_seq + 1));
+                    task.run_start_seq
+                } else if !follow && (seq == task.run_start_seq || named.first().is_some_and(is_terminal)) {
+                    // A run begins right after the end of the one before, also where that one's events are gone.
                     return Ok(Subscribed::Ended);
+                } else {
+                    seq
                 }
-                seq
             }
         };
         let over = task.status.is_finished() && cursor >= task.last_seq && !follow;

@@ -125,6 +125,14 @@ impl std::fmt::Debug for SqliteStore {
     }
 }
 
+/// Whether a change waits for the disk.
+fn flush(durability: Durability, change: &Change) -> Flush {
+    match (durability, change) {
+        (Durability::Relaxed, Change::Append) => Flush::Later,
+        _ => Flush::Now,
+    }
+}
+
 #[async_trait]
 impl Store for SqliteStore {
     async fn join(&self, new: NewNode) -> StoreResult<Box<dyn Heartbeat>> {
@@ -199,10 +207,7 @@ impl Store for SqliteStore {
             By::Holder { events, .. } => events.iter().map(|e| e.data.as_str().len()).sum(),
             By::Outsider { .. } => 0,
         };
-        let flush = match (self.durability, &transition.change) {
-            (Durability::Relaxed, Change::Append) => Flush::Later,
-            _ => Flush::Now,
-        };
+        let flush = flush(self.durability, &transition.change);
         self.writer.write_with(flush, bytes, move |conn| queries::apply(conn, &transition)).await
     }
 
@@ -282,4 +287,30 @@ fn gone() -> StoreError {
     StoreError::Unavailable(
         "the thread that serves this SQLite file has ended; restart this process".to_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use soloist::Failure;
+
+    use super::*;
+
+    #[test]
+    fn relaxed_durability_lets_events_alone_go_without_the_disk() {
+        let reason = || "r".to_owned();
+        let states = [
+            Change::Cancelling { reason: reason() },
+            Change::Requeued { attempt: 2, retry_count: 1 },
+            Change::Completed { final_value: Json::parse("1").unwrap() },
+            Change::Failed { failure: Failure::new("E", "m") },
+            Change::Cancelled { reason: reason() },
+        ];
+        for durability in [Durability::Full, Durability::Relaxed] {
+            for change in &states {
+                assert_eq!(flush(durability, change), Flush::Now, "{change:?}");
+            }
+        }
+        assert_eq!(flush(Durability::Full, &Change::Append), Flush::Now);
+        assert_eq!(flush(Durability::Relaxed, &Change::Append), Flush::Later);
+    }
 }

@@ -323,6 +323,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_commit_waits_for_the_disk_unless_nothing_in_it_has_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, _) = writer(&dir);
+        // As SQLite has it while the group is carried out.
+        let waits = |conn: &Connection| {
+            Ok(conn.pragma_query_value(None, "synchronous", |row| Ok(row.get::<_, i64>(0)? == 2))?)
+        };
+        assert!(writer.write(0, waits).await.unwrap());
+        assert!(!writer.write_with(Flush::Later, 0, waits).await.unwrap());
+        let (go, held) = hold(&writer).await;
+        let mut event = Box::pin(writer.write_with(Flush::Later, 0, waits));
+        let mut state = Box::pin(writer.write(0, waits));
+        queue(event.as_mut()).await;
+        queue(state.as_mut()).await;
+        drop(go);
+        held.await.unwrap();
+        assert!(event.await.unwrap() && state.await.unwrap(), "one that has to makes all of its group wait");
+    }
+
+    #[tokio::test]
     async fn a_request_whose_caller_has_gone_is_carried_out() {
         let dir = tempfile::tempdir().unwrap();
         let (writer, reader) = writer(&dir);

@@ -25,7 +25,7 @@ use soloist_wire::RawJson;
 
 use super::{
     screen::Screen,
-    serve::{Stopping, log_to_stderr},
+    serve::{Stopping, log_to_stderr, store_options},
 };
 use crate::{
     args::Run,
@@ -50,7 +50,8 @@ pub(crate) fn run(args: Run, out: &Out) -> Result<ExitCode, Stop> {
     let guard = Guard::start().map_err(failed)?;
     let runner = ExecRunner::new(options(&args.command), &guard)
         .map_err(|e| Stop::new(Exit::Usage, format!("the command cannot be run: {}", e.message)))?;
-    let store = SqliteStore::open(file).map_err(|e| Stop::new(Exit::Unreachable, format!("store: {e}")))?;
+    let store = SqliteStore::open_with(file, store_options(&config))
+        .map_err(|e| Stop::new(Exit::Unreachable, format!("store: {e}")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(failed)?;
     let done = runtime.block_on(async {

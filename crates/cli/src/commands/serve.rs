@@ -16,8 +16,8 @@ use std::{
 use serde::Serialize;
 use soloist::{Coordinator, MemoryStore, ModelKey, ModelOptions, Store, lease::OnLeaseLost, limits};
 use soloist_runners::{exec::ExecRunner, guard::Guard};
-use soloist_server::{Autostart, Exposure, Listener, ServerOptions};
-use soloist_sqlite::SqliteStore;
+use soloist_server::{Autostart, Exposure, Ids, Listener, ServerOptions};
+use soloist_sqlite::{Durability, SqliteOptions, SqliteStore};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -56,6 +56,10 @@ async fn run(config: &Config, guard: Option<&Guard>, demo: bool, out: &Out) -> R
         autostart: if config.autostart { Autostart::On } else { Autostart::Off },
         cors_origins: config.cors_origins.clone(),
         allowed_hosts: config.allowed_hosts.clone(),
+        ids: match config.durability {
+            Durability::Full => Ids::Seq,
+            Durability::Relaxed => Ids::SeqEpoch,
+        },
         ..ServerOptions::default()
     };
     let stop_serving = options.stop.clone();
@@ -73,7 +77,8 @@ async fn coordinator(config: &Config, guard: Option<&Guard>, demo: bool) -> Resu
     let store: Arc<dyn Store> = match &config.store {
         StoreUrl::Memory => Arc::new(MemoryStore::new()),
         StoreUrl::Sqlite(path) => Arc::new(
-            SqliteStore::open(path).map_err(|e| Stop::new(Exit::Unreachable, format!("store: {e}")))?,
+            SqliteStore::open_with(path, store_options(config))
+                .map_err(|e| Stop::new(Exit::Unreachable, format!("store: {e}")))?,
         ),
     };
     let mut builder = Coordinator::builder(store)
@@ -92,6 +97,10 @@ async fn coordinator(config: &Config, guard: Option<&Guard>, demo: bool) -> Resu
             builder.runner(key, Arc::new(runner), ModelOptions { max_concurrent: model.max_concurrent });
     }
     Ok(builder.open().await?)
+}
+
+pub(crate) fn store_options(config: &Config) -> SqliteOptions {
+    SqliteOptions { durability: config.durability, ..SqliteOptions::default() }
 }
 
 /// One line for people (or an object for machines) on standard output, once requests are answered.

@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf, time::Duration};
 
 use soloist::limits;
 use soloist_runners::exec::ExecOptions;
+use soloist_sqlite::Durability;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -39,6 +40,7 @@ const FOREIGN_PREFIX: &str = "SOLOIST_TASK_";
 pub(crate) struct Config {
     pub(crate) listen: Listen,
     pub(crate) store: StoreUrl,
+    pub(crate) durability: Durability,
     pub(crate) lease: Duration,
     pub(crate) linger: Duration,
     pub(crate) shutdown_grace: Duration,
@@ -55,6 +57,7 @@ impl Default for Config {
         Self {
             listen: Listen::Tcp(([127, 0, 0, 1], 8888).into()),
             store: StoreUrl::Sqlite("soloist.db".into()),
+            durability: Durability::Full,
             lease: limits::LEASE,
             linger: limits::LINGER,
             shutdown_grace: limits::SHUTDOWN_GRACE,

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use soloist::{ModelKey, limits};
+use soloist_sqlite::Durability;
 use tracing_subscriber::EnvFilter;
 
 use super::{
@@ -57,14 +58,25 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
     Setting {
         key: "durability",
         kind: Kind::Text,
-        about: "What a commit survives: \"full\" is a power cut.",
-        allowed: "\"full\"",
-        set: |_, value| match value.text()? {
-            "full" => Ok(()),
-            "relaxed" => Err(Wrong::not_supported("relaxed durability is")),
-            _ => Err(Wrong::default()),
+        about: "What survives a power cut: \"full\" is everything that was answered or shown; \"relaxed\" is every change \
+                of a task's state, but not the last moments of events, which are then committed without waiting for the \
+                disk. A crash of the server alone takes nothing either way. Viewers of a relaxed server get ids of the \
+                form seq-epoch.",
+        allowed: "\"full\" or \"relaxed\"",
+        set: |config, value| {
+            config.durability = match value.text()? {
+                "full" => Durability::Full,
+                "relaxed" => Durability::Relaxed,
+                _ => return Err(Wrong::default()),
+            };
+            Ok(())
         },
-        default: |_| Some(quoted("full")),
+        default: |config| {
+            Some(quoted(match config.durability {
+                Durability::Full => "full",
+                Durability::Relaxed => "relaxed",
+            }))
+        },
     },
     Setting {
         key: "lease_seconds",

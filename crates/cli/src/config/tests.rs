@@ -104,7 +104,6 @@ fn the_bounds_in_the_table_are_those_of_the_limits() {
 #[test]
 fn what_is_not_there_yet_is_refused_by_name() {
     for file in [
-        "durability = \"relaxed\"",
         "store = \"postgres://u:p@h/d\"",
         "allow_anonymous = true",
         "[auth]\ntokens = []",

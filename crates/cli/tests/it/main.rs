@@ -9,6 +9,7 @@ mod configuration;
 mod cut;
 mod http;
 mod program;
+mod relaxed;
 mod resent;
 mod restart;
 mod run;

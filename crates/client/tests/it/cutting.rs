@@ -109,7 +109,7 @@ pub(crate) fn frames(seqs: impl IntoIterator<Item = u64>, of: u64) -> Vec<u8> {
         source.event(
             &mut out,
             Format::Full,
-            &Event { seq, run: 1, event_type, data, timestamp: &"2026-11-23T12:00:00.000000Z" },
+            &Event { seq, token: None, run: 1, event_type, data, timestamp: &"2026-11-23T12:00:00.000000Z" },
         );
     }
     out

@@ -68,7 +68,7 @@ impl Wish {
         let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or_default());
         let cursor = header.or(query.last_event_id.as_deref());
         let from = match cursor {
-            Some(text) => From::After(query::position("Last-Event-ID", text)?),
+            Some(text) => From::After(query::cursor(text)?),
             None => replay,
         };
         Ok(Self { format, from, follow })

@@ -1,7 +1,7 @@
 //! Every viewer sees a gapless run of the log, and costs the run nothing.
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use soloist::{Delivery, From, GapReason, SubscribeOptions, Subscribed};
+use soloist::{Cursor, Delivery, Epoch, From, GapReason, SubscribeOptions, Subscribed};
 
 use crate::models::{create, drain, open, start, until, watch};
 
@@ -22,7 +22,7 @@ async fn s5_viewers_that_join_and_leave_at_random_see_every_event_once_in_order(
                 }
                 let mut seqs = Vec::new();
                 'connection: loop {
-                    let from = seqs.last().map_or(From::RunStart, |seq| From::After(*seq));
+                    let from = seqs.last().map_or(From::RunStart, |seq: &u64| From::After((*seq).into()));
                     let mut viewer = match coordinator
                         .subscribe(&key, SubscribeOptions { from, ..Default::default() })
                         .await
@@ -58,7 +58,7 @@ async fn a_cursor_at_the_end_of_a_run_has_seen_it_all_unless_it_follows() {
     let key = create(&coordinator, "t/Count/1", r#"{"events":1}"#).await;
     start(&coordinator, &key).await;
     coordinator.ended(&key, 1).await.unwrap();
-    let at_end = SubscribeOptions { from: From::After(2), ..Default::default() };
+    let at_end = SubscribeOptions { from: From::After(2.into()), ..Default::default() };
     assert!(matches!(coordinator.subscribe(&key, at_end).await.unwrap(), Subscribed::Ended));
     let follow = SubscribeOptions { follow: true, ..at_end };
     let Subscribed::Stream(mut viewer) = coordinator.subscribe(&key, follow).await.unwrap() else { panic!() };
@@ -75,10 +75,19 @@ async fn a_cursor_beyond_the_log_is_told_of_the_gap_and_begins_with_the_current_
         start(&coordinator, &key).await;
         coordinator.ended(&key, run).await.unwrap();
     }
-    let mut viewer = watch(&coordinator, &key, From::After(99)).await;
-    let Some(Delivery::Gap { reason, first_seq }) = viewer.next().await.unwrap() else { panic!("no gap") };
-    assert_eq!((reason, first_seq), (GapReason::UnknownCursor, 3));
-    assert_eq!(drain(&mut viewer).await.iter().map(|e| e.seq).collect::<Vec<_>>(), [3, 4]);
+    // Beyond its end; or an event of another epoch than the one that stands there, also where that one ended a run.
+    let lost = |seq, epoch| Cursor { seq, epoch: Some(Epoch(epoch)) };
+    for cursor in [99.into(), lost(99, 1), lost(1, 2), lost(2, 7), lost(3, 1), lost(4, 1)] {
+        let mut viewer = watch(&coordinator, &key, From::After(cursor)).await;
+        let gap = viewer.next().await.unwrap();
+        let Some(Delivery::Gap { reason, first_seq }) = gap else { panic!("{cursor:?}: {gap:?}") };
+        assert_eq!((reason, first_seq), (GapReason::UnknownCursor, 3), "{cursor:?}");
+        assert_eq!(drain(&mut viewer).await.iter().map(|e| e.seq).collect::<Vec<_>>(), [3, 4]);
+    }
+    let mut viewer = watch(&coordinator, &key, From::After(lost(3, 2))).await;
+    assert_eq!(drain(&mut viewer).await.iter().map(|e| e.seq).collect::<Vec<_>>(), [4]);
+    let ended = SubscribeOptions { from: From::After(lost(4, 2)), ..Default::default() };
+    assert!(matches!(coordinator.subscribe(&key, ended).await.unwrap(), Subscribed::Ended));
 }
 
 #[tokio::test]
@@ -91,8 +100,8 @@ async fn where_no_cursor_is_given_the_replay_begins_where_it_is_told() {
         (From::RunStart, vec![1, 2, 3, 4]),
         (From::Latest, vec![4]),
         (From::Tail, vec![]),
-        (From::After(0), vec![1, 2, 3, 4]),
-        (From::After(2), vec![3, 4]),
+        (From::After(0.into()), vec![1, 2, 3, 4]),
+        (From::After(2.into()), vec![3, 4]),
     ] {
         let seqs: Vec<_> =
             drain(&mut watch(&coordinator, &key, from).await).await.iter().map(|e| e.seq).collect();

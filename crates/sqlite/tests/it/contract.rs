@@ -8,12 +8,12 @@ use soloist_sqlite::{SqliteOptions, SqliteStore};
 use soloist_store_contract::{Harness, ManualBootClock, contract};
 use tempfile::TempDir;
 
-struct Sqlite {
+struct Full {
     dir: TempDir,
 }
 
 #[async_trait]
-impl Harness for Sqlite {
+impl Harness for Full {
     async fn fresh() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
@@ -24,4 +24,4 @@ impl Harness for Sqlite {
     }
 }
 
-contract!(Sqlite);
+contract!(Full);

@@ -8,4 +8,5 @@ mod crash;
 mod full;
 mod nodes;
 mod open;
+mod relaxed;
 mod sql;

@@ -53,6 +53,9 @@ pub enum Data<'a> {
 pub struct Event<'a> {
     /// Its position; the `id` of the frame.
     pub seq: u64,
+    /// What tells it from another event that had the same position before a power cut took that one; its `id` is then
+    /// `seq-token`.
+    pub token: Option<u64>,
     /// The run it belongs to.
     pub run: u64,
     /// Its type, without CR, LF or NUL.
@@ -71,6 +74,7 @@ pub struct Event<'a> {
 /// let mut out = Vec::new();
 /// source.event(&mut out, Format::Full, &Event {
 ///     seq: 7,
+///     token: None,
 ///     run: 2,
 ///     event_type: "progress",
 ///     data: Data::Json(r#"{"step":1}"#),
@@ -102,7 +106,10 @@ impl Source {
 
     /// Appends the frame of an event.
     pub fn event(&self, out: &mut Vec<u8>, format: Format, event: &Event<'_>) {
-        put(out, format_args!("id: {}\n", event.seq));
+        match event.token {
+            Some(token) => put(out, format_args!("id: {}-{token}\n", event.seq)),
+            None => put(out, format_args!("id: {}\n", event.seq)),
+        }
         type_line(out, format, event.event_type);
         if format == Format::Raw {
             let (Data::Json(text) | Data::Text(text)) = event.data;

@@ -114,7 +114,7 @@ fn raw_text_and_json_come_back_as_they_were_sent_wherever_the_bytes_are_cut() {
             let (text, event_type) = (random.text(), random.event_type());
             let json = random.json(2);
             let data = if random.below(2) == 0 { Data::Text(&text) } else { Data::Json(&json) };
-            let event = Event { seq, run: 1, event_type, data, timestamp: &"t" };
+            let event = Event { seq, token: None, run: 1, event_type, data, timestamp: &"t" };
             source.event(&mut bytes, Format::Raw, &event);
             let (Data::Text(sent) | Data::Json(sent)) = data;
             wanted.push(message(seq, event_type, &joined(sent)));
@@ -132,7 +132,14 @@ fn full_and_message_data_are_one_object_in_which_the_systems_fields_win_and_stan
         let (text, json, event_type) = (random.text(), random.json(3), random.event_type());
         let data = if random.below(4) == 0 { Data::Text(&text) } else { Data::Json(&json) };
         let mut bytes = Vec::new();
-        let event = Event { seq: 9, run: 3, event_type, data, timestamp: &"2026-11-23T12:00:00.000000Z" };
+        let event = Event {
+            seq: 9,
+            token: None,
+            run: 3,
+            event_type,
+            data,
+            timestamp: &"2026-11-23T12:00:00.000000Z",
+        };
         Source::new("a", "B", &id).event(&mut bytes, format, &event);
 
         let (frames, last) = read(&bytes, &mut random);
@@ -207,7 +214,8 @@ fn compact(json: &str) -> String {
 fn an_empty_object_takes_the_systems_fields_without_a_stray_comma() {
     for json in ["{}", "{ }", " {\r\n} ", r#"{"_app":1}"#] {
         let mut bytes = Vec::new();
-        let event = Event { seq: 1, run: 1, event_type: "e", data: Data::Json(json), timestamp: &"t" };
+        let event =
+            Event { seq: 1, token: None, run: 1, event_type: "e", data: Data::Json(json), timestamp: &"t" };
         Source::new("a", "B", &TaskId::Number(1)).event(&mut bytes, Format::Full, &event);
         let text = String::from_utf8(bytes).unwrap();
         let data = text.strip_prefix("id: 1\nevent: e\ndata: ").unwrap();
@@ -226,7 +234,7 @@ fn a_gap_has_no_id_and_leaves_the_position_of_its_reader_as_it_was() {
         source.event(
             &mut bytes,
             Format::Raw,
-            &Event { seq: 3, run: 1, event_type: "x", data: Data::Text(""), timestamp: &"" },
+            &Event { seq: 3, token: None, run: 1, event_type: "x", data: Data::Text(""), timestamp: &"" },
         );
         source.gap(&mut bytes, format, "pruned", 12);
         let (frames, last) = read(&bytes, &mut Random(1));
