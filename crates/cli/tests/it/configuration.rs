@@ -41,7 +41,7 @@ fn a_configuration_that_is_wrong_starts_nothing_and_says_what_to_write() {
             &[],
             "\"postgres://***@h/d\" is refused: PostgreSQL is not supported yet",
         ),
-        ("durability = \"relaxed\"", &[], &[], "relaxed durability is not supported yet"),
+        ("durability = \"none\"", &[], &[], "allowed is \"full\" or \"relaxed\""),
         ("", &[("SOLOIST_LISTN", "x")], &[], "did you mean SOLOIST_LISTEN?"),
         ("", &[("SOLOIST_LOG", "a=b=c")], &[], "$SOLOIST_LOG: log = \"a=b=c\" is refused"),
         (
