@@ -1,6 +1,7 @@
 //! A server process of the released binary, in a folder of its own.
 
 use std::{
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -45,12 +46,25 @@ impl Server {
 
     /// Starts one in a folder that holds what it is to find.
     pub async fn start_in(dir: Arc<TempDir>, listen: &str) -> Self {
-        let mut command = Command::new(crate::binary());
+        Self::program(&crate::binary(), dir, listen, None).await.expect("the server starts")
+    }
+
+    /// Another one on the same database, of a binary with fault points; it is killed at the n-th pass of `point`, which
+    /// is `name:n`. None where that was before it listened.
+    pub async fn doomed(&self, binary: &Path, point: &str) -> Option<Self> {
+        Self::program(binary, self.dir.clone(), "127.0.0.1:0", Some(point)).await
+    }
+
+    async fn program(binary: &Path, dir: Arc<TempDir>, listen: &str, fault: Option<&str>) -> Option<Self> {
+        let mut command = Command::new(binary);
         // What names the binary, a seed or a client is meant for the tests; to the server it is a misspelt key.
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SOLOIST_"))
         {
             command.env_remove(name);
+        }
+        if let Some(point) = fault {
+            command.env("FAULT_POINT", point);
         }
         let mut child = command
             .args(["serve", "--demo", "--listen", listen])
@@ -67,10 +81,19 @@ impl Server {
         tokio::spawn(find_address(child.stderr.take().unwrap(), told));
         let address = tokio::time::timeout(Duration::from_secs(60), address)
             .await
-            .expect("the server says where it listens")
-            .expect("the server starts");
+            .expect("the server says where it listens, or ends");
+        let Ok(address) = address else {
+            let status = child.wait().await.unwrap();
+            assert_eq!(status.signal(), Some(9), "it ended by itself: SOLOIST_TEST_LOG=1 shows what it said");
+            return None;
+        };
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { dir, child, address, http: reqwest::Client::new() }
+        Some(Self { dir, child, address, http: reqwest::Client::new() })
+    }
+
+    /// Waits until the process has ended by itself, for as long; whether it has.
+    pub async fn ends_within(&mut self, most: Duration) -> bool {
+        tokio::time::timeout(most, self.child.wait()).await.is_ok()
     }
 
     /// Kills it with SIGKILL and starts another on the same folder and port.
@@ -120,17 +143,27 @@ impl Server {
 
     /// A call with a JSON body; its status and JSON answer.
     pub async fn call(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
-        let answer = self
+        self.try_call(method, path, body, None).await.unwrap()
+    }
+
+    /// The same, perhaps under an idempotency key, at a server that may be gone.
+    pub async fn try_call(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        key: Option<&str>,
+    ) -> reqwest::Result<(u16, Value)> {
+        let request = self
             .http
             .request(method.parse().unwrap(), format!("http://{}{path}", self.address))
             .header("content-type", "application/json")
-            .body(body.to_owned())
-            .send()
-            .await
-            .unwrap();
+            .body(body.to_owned());
+        let request = key.into_iter().fold(request, |request, key| request.header("idempotency-key", key));
+        let answer = request.send().await?;
         let status = answer.status().as_u16();
-        let bytes = answer.bytes().await.unwrap();
-        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+        let bytes = answer.bytes().await?;
+        Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
     }
 
     /// Creates a task with that id.

@@ -1,5 +1,7 @@
 //! A viewer that reads raw bytes from a socket, so that a test can cut it or stall it anywhere.
 
+use std::collections::HashMap;
+
 use soloist_wire::sse::{Decoder, Frame, Message};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -14,6 +16,8 @@ pub struct Seen {
     /// The terminal events.
     pub endings: Vec<Message>,
     pub gaps: usize,
+    /// Each event by its id: its type, and its data as they came. Kept by [`Connection::open_raw`] only.
+    pub shown: HashMap<u64, (String, String)>,
 }
 
 /// How a connection ended.
@@ -37,12 +41,19 @@ pub struct Connection {
     /// Bytes of the present chunk that are still to come, with the CRLF behind it.
     left: usize,
     status: Option<u16>,
+    is_raw: bool,
 }
 
 impl Connection {
     /// Asks for the stream of a task, after the last event that was seen.
     pub async fn open(address: &str, key: &str, seen: &Seen) -> std::io::Result<Self> {
         Self::open_with(address, key, seen, None).await
+    }
+
+    /// The same for data as they are on record, which are kept.
+    pub async fn open_raw(address: &str, key: &str, seen: &Seen) -> std::io::Result<Self> {
+        let raw = Self::open_with(address, &format!("{key}?format=raw"), seen, None).await?;
+        Ok(Self { is_raw: true, ..raw })
     }
 
     /// The same, with a small receive buffer where one is named.
@@ -62,7 +73,15 @@ impl Connection {
             "GET /stream/{key} HTTP/1.1\r\nHost: {address}\r\nAccept: text/event-stream\r\n{resume}Connection: close\r\n\r\n"
         );
         socket.write_all(request.as_bytes()).await?;
-        Ok(Self { socket, head: Vec::new(), decoder: Decoder::new(), raw: Vec::new(), left: 0, status: None })
+        Ok(Self {
+            socket,
+            head: Vec::new(),
+            decoder: Decoder::new(),
+            raw: Vec::new(),
+            left: 0,
+            status: None,
+            is_raw: false,
+        })
     }
 
     /// Reads until the stream ends, or about so many bytes have been read.
@@ -98,6 +117,12 @@ impl Connection {
         }
         for frame in frames {
             let Frame::Event(message) = frame else { continue };
+            if self.is_raw
+                && let Some(id) = message.id.as_deref()
+            {
+                let shown = (message.event_type.clone(), message.data.clone());
+                seen.shown.insert(id.parse().unwrap(), shown);
+            }
             match message.event_type.as_str() {
                 "gap" => seen.gaps += 1,
                 "complete" | "error" | "cancelled" => {

@@ -1,6 +1,6 @@
 //! Places where a test may have this process killed.
 //!
-//! Decides: nothing, unless the crate is built with `fault-points`: then `SOLOIST_FAULT_POINT=<name>:<n>` kills the
+//! Decides: nothing, unless the crate is built with `fault-points`: then `FAULT_POINT=<name>:<n>` kills the
 //! process at the n-th pass of the place of that name, as `kill -9` does. Without that feature nothing of it is there.
 
 #[cfg(not(feature = "fault-points"))]
@@ -13,7 +13,7 @@ pub(crate) fn point(name: &str) {
         atomic::{AtomicU64, Ordering},
     };
     static ASKED: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
-        let asked = std::env::var("SOLOIST_FAULT_POINT").ok()?;
+        let asked = std::env::var("FAULT_POINT").ok()?;
         let (name, pass) = asked.rsplit_once(':')?;
         Some((name.to_owned(), pass.parse().ok()?))
     });

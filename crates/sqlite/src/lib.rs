@@ -144,6 +144,7 @@ impl Store for SqliteStore {
         };
         // Locked before anybody can read of it.
         let lock = NodeLock::create(&self.path, &new.id).map_err(io)?;
+        fault::point("join:locked");
         let turns = Turns::open(&self.path).map_err(io)?;
         let conn = open::heartbeat(&self.path).map_err(error::SqlError::from)?;
         let (node, boot, identity) = (new.id.clone(), self.boot.clone(), lock.identity);
@@ -160,6 +161,9 @@ impl Store for SqliteStore {
         }
         let boot = self.boot.clone();
         let buried = self.writer.write(0, move |conn| node::bury(conn, suspects, evidence, &boot)).await?;
+        if !buried.is_empty() {
+            fault::point("bury:marked");
+        }
         let remove = |(node, lock): (NodeId, Option<NodeLock>)| {
             // The death is on disk: nobody asks this lock any more.
             lock.into_iter().for_each(NodeLock::remove);

@@ -16,6 +16,7 @@ use soloist::{
 
 use crate::{
     error::SqlResult,
+    fault,
     lock::{Identity, NodeLock, Turns},
     queries::int,
 };
@@ -49,7 +50,9 @@ impl Beat {
         let written = (|| {
             self.conn.execute_batch("BEGIN IMMEDIATE")?;
             let done = act(&self.conn)?;
+            fault::point("heartbeat:before");
             self.conn.execute_batch("COMMIT")?;
+            fault::point("heartbeat:after");
             Ok(done)
         })();
         if !self.conn.is_autocommit() {
