@@ -3,5 +3,6 @@
 
 mod backup;
 mod crash;
+mod full;
 mod memory;
 mod viewers;

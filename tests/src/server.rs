@@ -46,25 +46,45 @@ impl Server {
 
     /// Starts one in a folder that holds what it is to find.
     pub async fn start_in(dir: Arc<TempDir>, listen: &str) -> Self {
-        Self::program(&crate::binary(), dir, listen, None).await.expect("the server starts")
+        Self::launch(Command::new(crate::binary()), dir, listen).await.expect("the server starts")
     }
 
     /// Another one on the same database, of a binary with fault points; it is killed at the n-th pass of `point`, which
     /// is `name:n`. None where that was before it listened.
     pub async fn doomed(&self, binary: &Path, point: &str) -> Option<Self> {
-        Self::program(binary, self.dir.clone(), "127.0.0.1:0", Some(point)).await
+        let mut command = Command::new(binary);
+        command.env("FAULT_POINT", point);
+        Self::launch(command, self.dir.clone(), "127.0.0.1:0").await
     }
 
-    async fn program(binary: &Path, dir: Arc<TempDir>, listen: &str, fault: Option<&str>) -> Option<Self> {
-        let mut command = Command::new(binary);
+    /// One whose database is on a disk of so many MiB, which only it sees, at [`Server::small_disk`].
+    pub async fn on_small_disk(mebibytes: u32, lease_seconds: u32) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        std::fs::create_dir(dir.path().join("disk")).unwrap();
+        let config = format!("store = \"sqlite://disk/soloist.db\"\nlease_seconds = {lease_seconds}\n");
+        std::fs::write(dir.path().join("soloist.toml"), config).unwrap();
+        // A namespace of its own lets anybody mount; each of these programs becomes the next one.
+        let mount = format!("mount -t tmpfs -o size={mebibytes}m none disk && exec \"$0\" \"$@\"");
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &mount]).arg(crate::binary());
+        Self::launch(command, dir, "127.0.0.1:0").await.expect("the server starts")
+    }
+
+    /// The way to the disk of [`Server::on_small_disk`] from here.
+    #[must_use]
+    pub fn small_disk(&self) -> PathBuf {
+        let dir = self.dir().join("disk");
+        Path::new(&format!("/proc/{}/root", self.process().as_raw_nonzero()))
+            .join(dir.strip_prefix("/").unwrap())
+    }
+
+    /// Starts what `command` runs as `soloist` with the arguments behind it. None where it was killed before it listened.
+    pub async fn launch(mut command: Command, dir: Arc<TempDir>, listen: &str) -> Option<Self> {
         // What names the binary, a seed or a client is meant for the tests; to the server it is a misspelt key.
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SOLOIST_"))
         {
             command.env_remove(name);
-        }
-        if let Some(point) = fault {
-            command.env("FAULT_POINT", point);
         }
         let mut child = command
             .args(["serve", "--demo", "--listen", listen])

@@ -80,7 +80,7 @@ impl From<soloist::Error> for Stop {
         let exit = match &error {
             Error::NotFound { .. } => Exit::NotFound,
             Error::Invalid { .. } => Exit::Usage,
-            Error::Unavailable { .. } | Error::Corrupt { .. } => Exit::Unreachable,
+            Error::Unavailable { .. } | Error::Full { .. } | Error::Corrupt { .. } => Exit::Unreachable,
             _ => Exit::Refused,
         };
         Self { exit, message: error.to_string(), code: Some(error.code().to_owned()) }
@@ -95,7 +95,7 @@ impl From<Error> for Stop {
                 401 | 403 | 421 => Exit::NotAllowed,
                 404 => Exit::NotFound,
                 500 | 502 | 504 => Exit::Unreachable,
-                503 if problem.code == "store_unavailable" => Exit::Unreachable,
+                503 if problem.code.starts_with("store_") => Exit::Unreachable,
                 _ => Exit::Refused,
             },
             _ => Exit::Unreachable,
@@ -125,6 +125,7 @@ mod tests {
         assert_eq!(exit(problem::NOT_RUNNING), Exit::Refused);
         assert_eq!(exit(problem::CROSS_SITE), Exit::NotAllowed);
         assert_eq!(exit(problem::STORE_UNAVAILABLE), Exit::Unreachable);
+        assert_eq!(exit(problem::STORE_FULL), Exit::Unreachable);
         for code in 0..=7 {
             assert!(HELP.contains(&format!("  {code}  ")), "{code}");
         }

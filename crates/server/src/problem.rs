@@ -29,7 +29,7 @@ impl Problem {
 
     /// Whether the same call may be carried out a little later, whatever the caller does.
     pub(crate) fn is_passing(&self) -> bool {
-        [problem::SHUTTING_DOWN, problem::STORE_UNAVAILABLE].contains(&self.code)
+        [problem::SHUTTING_DOWN, problem::STORE_UNAVAILABLE, problem::STORE_FULL].contains(&self.code)
     }
 }
 
@@ -47,6 +47,11 @@ impl From<Error> for Problem {
             Error::Unavailable { message } => {
                 tracing::error!(error = message, "the store is unavailable");
                 (problem::STORE_UNAVAILABLE, "the store cannot be asked now; try again in a moment".into())
+            }
+            Error::Full { message } => {
+                tracing::error!(error = message, "the store is full; make room on its disk");
+                let detail = "the disk of the store is full; what runs waits, and nothing is started until there is room";
+                (problem::STORE_FULL, detail.into())
             }
             Error::Corrupt { message } => {
                 tracing::error!(error = message, "the store is corrupt");
@@ -105,12 +110,14 @@ mod tests {
         assert_eq!(status(full), (409, "signals_full"));
         assert_eq!(status(Error::Fenced { message: String::new() }), (409, "fenced"));
         assert_eq!(status(Error::Closed), (503, "shutting_down"));
+        assert_eq!(status(Error::Full { message: String::new() }), (503, "store_full"));
     }
 
     #[test]
     fn what_only_the_operator_should_know_is_not_sent() {
         for error in [
             Error::Unavailable { message: "password=hunter2".into() },
+            Error::Full { message: "password=hunter2".into() },
             Error::Corrupt { message: "password=hunter2".into() },
         ] {
             assert!(!Problem::from(error).detail.contains("hunter2"));

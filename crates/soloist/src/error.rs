@@ -60,6 +60,12 @@ pub enum Error {
         /// Why; for the log of the operator.
         message: String,
     },
+    /// The store has no room: its disk is full. Nothing was done; make room, and ask again.
+    #[error("the store is full: {message}")]
+    Full {
+        /// What it says; for the log of the operator.
+        message: String,
+    },
     /// What the store holds breaks an invariant.
     #[error("the store is corrupt: {message}")]
     Corrupt {
@@ -104,6 +110,7 @@ impl Error {
             Self::Fenced { .. } => "fenced",
             Self::Closed => "shutting_down",
             Self::Unavailable { .. } => "store_unavailable",
+            Self::Full { .. } => "store_full",
             Self::Corrupt { .. } => "store_corrupt",
         }
     }
@@ -114,6 +121,7 @@ impl From<crate::store::StoreError> for Error {
         use crate::store::StoreError;
         match error {
             StoreError::Unavailable(message) => Self::Unavailable { message },
+            StoreError::Full(message) => Self::Full { message },
             StoreError::Corrupt(message) => Self::Corrupt { message },
         }
     }

@@ -18,6 +18,8 @@ pub(crate) enum SqlError {
     Corrupt(String),
     /// SQLite has undone the whole transaction because of another request in it.
     Undone,
+    /// The same, because the disk is full.
+    Full,
 }
 
 impl From<rusqlite::Error> for SqlError {
@@ -36,6 +38,7 @@ impl From<SqlError> for StoreError {
     fn from(error: SqlError) -> Self {
         match error {
             SqlError::Corrupt(message) => Self::Corrupt(message),
+            SqlError::Full => Self::Full("a write in the same group found no room".to_owned()),
             SqlError::Undone => Self::Unavailable("a write in the same group could not be done".to_owned()),
             SqlError::Sql(rusqlite::Error::SqliteFailure(failure, message)) => {
                 let message = message.unwrap_or_else(|| failure.to_string());
@@ -43,6 +46,7 @@ impl From<SqlError> for StoreError {
                     ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation => {
                         Self::Corrupt(message)
                     }
+                    ErrorCode::DiskFull => Self::Full(message),
                     _ => Self::Unavailable(message),
                 }
             }

@@ -66,6 +66,8 @@ impl Flush {
 trait Request: Send {
     /// Writes; its outcome is kept until the commit. False where it failed, so that it is undone.
     fn carry_out(&mut self, conn: &Connection) -> bool;
+    /// Whether it failed because there is no room.
+    fn has_no_room(&self) -> bool;
     /// Tells the caller, once the fate of the commit is known.
     fn answer(self: Box<Self>, commit: StoreResult<()>);
 }
@@ -89,6 +91,10 @@ where
             |outcome| outcome.map_err(StoreError::from),
         );
         self.outcome.insert(outcome).is_ok()
+    }
+
+    fn has_no_room(&self) -> bool {
+        matches!(self.outcome, Some(Err(StoreError::Full(_))))
     }
 
     fn answer(self: Box<Self>, commit: StoreResult<()>) {
@@ -150,6 +156,7 @@ fn serve(conn: &Connection, turns: &Turns, mut waiting: mpsc::Receiver<Queued>) 
         let fate = commit(conn, &mut group, &mut done).map_err(|error| match error.into() {
             // What a constraint or a broken file says of a commit; nothing of it was done either.
             StoreError::Corrupt(message) => StoreError::Corrupt(message),
+            StoreError::Full(message) => StoreError::Full(message),
             StoreError::Unavailable(message) => StoreError::Unavailable(format!("not committed: {message}")),
         });
         drop(turn);
@@ -198,7 +205,7 @@ fn carry_out(
         let kept = request.carry_out(conn);
         if conn.is_autocommit() {
             // A full disk or a failed read ends the whole transaction, not only the statement that met it.
-            return Err(SqlError::Undone);
+            return Err(if request.has_no_room() { SqlError::Full } else { SqlError::Undone });
         }
         if !kept {
             run(conn, "ROLLBACK TO request")?;

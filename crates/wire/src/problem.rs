@@ -164,6 +164,8 @@ codes! {
     SHUTTING_DOWN = 503 "shutting_down";
     /// The store cannot be asked; try again.
     STORE_UNAVAILABLE = 503 "store_unavailable";
+    /// The store's disk is full: nothing can be written until there is room.
+    STORE_FULL = 503 "store_full";
     /// A prefetch starts nothing.
     PREFETCH = 503 "prefetch";
 }

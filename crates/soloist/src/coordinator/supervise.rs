@@ -353,7 +353,7 @@ impl Attempt {
                     tracing::error!(task.key = %transition.key, error = %what, "the store is corrupt");
                     return Err(Lost::Corrupt(what));
                 }
-                Err(StoreError::Unavailable(why)) => {
+                Err(StoreError::Unavailable(why) | StoreError::Full(why)) => {
                     tracing::warn!(task.key = %transition.key, error = %why, "the store cannot write; the run waits");
                 }
             }

@@ -28,9 +28,12 @@ use crate::{
 /// Why a store could not be asked. Races are not errors; they are in each method's outcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It cannot be reached, or cannot write now (a full disk). What was asked was not done.
+    /// It cannot be reached, or cannot write now. What was asked was not done.
     #[error("unavailable: {0}")]
     Unavailable(String),
+    /// It has no room for what was to be written: its disk is full. It was not done, and what is on record is whole.
+    #[error("full: {0}")]
+    Full(String),
     /// What it holds breaks an invariant. Do not go on with that task.
     #[error("corrupt: {0}")]
     Corrupt(String),
