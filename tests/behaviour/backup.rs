@@ -1,6 +1,6 @@
 //! A copy of a database in use is a database: whole, of one moment, and servable.
 
-use std::{collections::BTreeMap, process::Command, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use system_tests::{
     checker::{At, check},
@@ -26,12 +26,8 @@ async fn a_copy_that_is_made_under_load_opens_is_consistent_and_serves() {
         }
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let copy = dir.path().join("soloist.db");
-        let backup = Command::new(system_tests::binary())
-            .args(["--json", "backup"])
-            .arg(&copy)
-            .current_dir(server.dir())
-            .env_remove("SOLOIST_BIN")
-            .output();
+        let backup =
+            system_tests::program().args(["--json", "backup"]).arg(&copy).current_dir(server.dir()).output();
         let backup = backup.unwrap();
         assert!(backup.status.success(), "{backup:?}");
         let said: serde_json::Value = serde_json::from_slice(&backup.stdout).unwrap();

@@ -21,12 +21,7 @@ struct Call {
 
 impl Call {
     fn new(dir: &Path, id: &str, script: &str) -> Self {
-        let mut command = Command::new(system_tests::binary());
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SOLOIST_"))
-        {
-            command.env_remove(name);
-        }
+        let mut command = Command::from(system_tests::program());
         let attached = ATTACHED.to_string();
         let args = ["--json", "run", "--id", id, "--attached-exit-code", &attached, "--", "sh", "-c", script];
         let mut child = command

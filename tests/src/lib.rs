@@ -11,6 +11,7 @@ pub mod viewer;
 
 use std::{
     path::PathBuf,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -23,6 +24,22 @@ pub fn binary() -> PathBuf {
     );
     assert!(path.exists(), "{} is not there; run `cargo build --release` first", path.display());
     path
+}
+
+/// The binary under test as a command. What names the binary, a seed or a client is meant for the tests; to the program it
+/// is a misspelt key.
+#[must_use]
+pub fn program() -> Command {
+    let mut command = Command::new(binary());
+    forget_ours(&mut command);
+    command
+}
+
+/// Takes the variables of the tests from the environment of a program.
+pub fn forget_ours(command: &mut Command) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SOLOIST_")) {
+        command.env_remove(name);
+    }
 }
 
 /// The seed of a test: `SOLOIST_SEED`, or a fresh one; printed, so that a failure can be run again.

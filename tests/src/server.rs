@@ -80,12 +80,7 @@ impl Server {
 
     /// Starts what `command` runs as `soloist` with the arguments behind it. None where it was killed before it listened.
     pub async fn launch(mut command: Command, dir: Arc<TempDir>, listen: &str) -> Option<Self> {
-        // What names the binary, a seed or a client is meant for the tests; to the server it is a misspelt key.
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SOLOIST_"))
-        {
-            command.env_remove(name);
-        }
+        crate::forget_ours(command.as_std_mut());
         let mut child = command
             .args(["serve", "--demo", "--listen", listen])
             .current_dir(dir.path())

@@ -196,3 +196,27 @@ async fn a_process_that_leaves_is_not_waited_for() {
     b.shutdown(Duration::ZERO).await;
     assert!(!Store::serves(&store, &soloist::ModelKey::new("t", model).unwrap()).await.unwrap());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_only_its_own_process_runs_is_started_by_nobody_else_and_seen_by_all() {
+    let store = MemoryStore::new();
+    let own = Coordinator::builder(Arc::new(store.clone())).register::<Wait>("cli").open().await.unwrap();
+    let other = Coordinator::builder(Arc::new(store)).register::<Count>("t").open().await.unwrap();
+    let key = create(&own, "cli/Wait/1", "{}").await;
+    let refused = other.start(&key, StartOptions::default()).await.unwrap_err();
+    assert_eq!(refused.code(), "not_served");
+    let new = NewTask::named("cli/Wait/2".parse().unwrap(), Json::parse("{}").unwrap());
+    assert_eq!(other.create(new).await.unwrap_err().code(), "not_served");
+    // A viewer elsewhere waits for the start, also where it would start any other task.
+    let options = soloist::SubscribeOptions { autostart: true, ..Default::default() };
+    let soloist::Subscribed::Stream(mut viewer) = other.subscribe(&key, options).await.unwrap() else {
+        panic!()
+    };
+    assert_eq!(other.task(&key).await.unwrap().status, Status::Pending);
+    assert_eq!(start(&own, &key).await, Start::Started { run: 1 });
+    until(&mut viewer, "waiting").await;
+    other.signal(&key, "go", Json::null()).await.unwrap();
+    assert_eq!(drain(&mut viewer).await.last().unwrap().event_type.as_str(), "complete");
+    own.shutdown(Duration::ZERO).await;
+    other.shutdown(Duration::ZERO).await;
+}
