@@ -80,10 +80,11 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The task has the key cli/run/ID, and whoever is connected to a server on the same store can watch it. The command gets
-the environment, the directory and the standard input of this call (none where that is a terminal). An interrupt cancels
-the run where the command runs here, and leaves it alone where it is only watched. The exit code says how the run ended;
---attached-exit-code tells who ran it.")]
+The task has the key cli/run/ID, and whoever is connected to a server on the same store can watch \
+it. The command gets the environment, the directory and the standard input of this call (none where \
+that is a terminal). An interrupt cancels the run where the command runs here, and leaves it alone \
+where it is only watched. The exit code says how the run ended; --attached-exit-code tells who ran \
+it.")]
 pub(crate) struct Run {
     /// What it is about: of calls with the same id one runs its command at a time [default: an id of its own]
     #[arg(long)]
