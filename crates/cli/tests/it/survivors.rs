@@ -85,6 +85,20 @@ fn when_server_and_guard_are_killed_no_process_of_a_command_survives() {
     Case::new().nothing_survives(|case| vec![case.running.pid(), case.guard]);
 }
 
+/// The guard may have begun to end the command, and be anywhere in it.
+#[test]
+fn when_the_guard_is_killed_a_moment_after_the_server_no_process_of_a_command_survives() {
+    for microseconds in [100, 300, 600, 1_000, 2_000, 4_000] {
+        println!("the guard is killed {microseconds} us after the server");
+        Case::new().nothing_survives(|case| {
+            kill_process(case.running.pid(), Signal::KILL).unwrap();
+            // Whichever moment it is, nothing survives; this is no wait for anything.
+            std::thread::sleep(std::time::Duration::from_micros(microseconds));
+            vec![case.guard, case.running.pid()]
+        });
+    }
+}
+
 #[test]
 fn when_server_and_attempt_process_are_killed_no_process_of_a_command_survives() {
     Case::new().nothing_survives(|case| vec![case.attempt, case.running.pid()]);

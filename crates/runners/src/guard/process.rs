@@ -61,13 +61,14 @@ fn guard() -> io::Result<()> {
     }
     // The node is gone, and with it the right of all that is left. Attempt processes see it as well, unless they were
     // stopped; here nothing is spared.
-    end_all(&signals)
+    end_all(&signals, &children.attempts)
 }
 
-fn end_all(signals: &Signals) -> io::Result<()> {
+fn end_all(signals: &Signals, attempts: &HashSet<Pid>) -> io::Result<()> {
     let mut pace = Pace::new();
     loop {
-        tree::kill_below(getpid(), &HashSet::new());
+        // The attempt processes last: should this process be killed now, they still end what is below them.
+        tree::kill_below_first(getpid(), attempts);
         match wait(WaitOptions::NOHANG) {
             Err(Errno::CHILD) => return Ok(()),
             Ok(Some(_)) => {}

@@ -48,12 +48,21 @@ pub(super) fn kill_below(root: Pid, spared: &HashSet<Pid>) -> usize {
     found.len()
 }
 
+/// Sends SIGKILL to all processes below `root`; to those of `last`, which end what is below them by themselves, only once
+/// nobody else is alive. So whoever does this may be killed in the middle of it, and they go on.
+pub(super) fn kill_below_first(root: Pid, last: &HashSet<Pid>) {
+    let (last, first): (Vec<_>, Vec<_>) =
+        below(root, &HashSet::new()).into_iter().partition(|process| last.contains(&process.pid));
+    first.iter().for_each(Process::kill);
+    if !first.iter().any(Process::is_alive) {
+        last.iter().for_each(Process::kill);
+    }
+}
+
 /// Whether anybody below `root` is alive in a process group.
 pub(super) fn has_living(root: Pid, group: Pid) -> bool {
     let in_group = |process: &Process| process.group == group.as_raw_pid();
-    below(root, &HashSet::new())
-        .iter()
-        .any(|process| in_group(process) && !matches!(process.state, b'Z' | b'X'))
+    below(root, &HashSet::new()).iter().any(|process| in_group(process) && process.is_alive())
 }
 
 fn below(root: Pid, spared: &HashSet<Pid>) -> Vec<Process> {
@@ -100,6 +109,11 @@ impl Process {
             group: fields.next()?.parse().ok()?,
             began: fields.nth(16)?.parse().ok()?,
         })
+    }
+
+    /// When it was seen.
+    fn is_alive(&self) -> bool {
+        !matches!(self.state, b'Z' | b'X')
     }
 
     fn kill(&self) {
