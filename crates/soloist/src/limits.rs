@@ -213,6 +213,13 @@ pub const DEMO_FETCH_MAX_BYTES: u64 = 64 << 20;
 /// How long the demo model `HttpFetchTask` waits for a connection, and for each part of an answer.
 pub const DEMO_FETCH_WAIT: Duration = Duration::from_secs(30);
 
+/// How long `soloist run` asks again for a cancel that the store cannot take, before it ends its command itself.
+pub const RUN_CANCEL_WAIT: Duration = Duration::from_secs(5);
+/// Wait of `soloist run` before it asks a store again that could not be asked.
+pub const RUN_ASK_AGAIN: Duration = Duration::from_millis(200);
+/// How often `soloist run` creates its task where somebody deletes it before it is started.
+pub const RUN_CREATE_TRIES: u32 = 10;
+
 /// Most runs of one model at a time in one process that a configuration may allow.
 pub const CONCURRENT_MAX: usize = 100_000;
 /// Longest linger that a configuration may ask for.

@@ -15,6 +15,7 @@ pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod signal;
 pub(crate) mod start;
+pub(crate) mod stopping;
 pub(crate) mod watch;
 
 use std::io::Read;

@@ -18,9 +18,9 @@ use soloist::{Coordinator, MemoryStore, ModelKey, ModelOptions, Store, lease::On
 use soloist_runners::{exec::ExecRunner, guard::Guard};
 use soloist_server::{Autostart, Exposure, Ids, Listener, ServerOptions};
 use soloist_sqlite::{Durability, SqliteOptions, SqliteStore};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use super::stopping::{Owner, Stopping};
 use crate::{
     args::Serve,
     config::{
@@ -45,7 +45,7 @@ pub(crate) fn serve(args: Serve, out: &Out) -> Result<Exit, Stop> {
 }
 
 async fn run(config: &Config, guard: Option<&Guard>, demo: bool, out: &Out) -> Result<Exit, Stop> {
-    let stop = Stopping::new()?;
+    let stop = Stopping::new(Owner::Supervisor)?;
     let listener =
         Listener::bind(&config.listen.to_string(), Exposure::Local).await.map_err(|e| bind_failed(&e))?;
     let address = listener.address().map_err(|e| bind_failed(&e))?;
@@ -64,7 +64,7 @@ async fn run(config: &Config, guard: Option<&Guard>, demo: bool, out: &Out) -> R
     };
     let stop_serving = options.stop.clone();
     let serving = tokio::spawn(soloist_server::serve(listener, coordinator.clone(), options));
-    let is_told_twice = stop.asked(&coordinator, config).await;
+    let is_told_twice = asked(stop, &coordinator, config).await;
     coordinator.shutdown(config.shutdown_grace).await;
     stop_serving.cancel();
     let served = serving.await.map_err(io::Error::other).and_then(|served| served);
@@ -137,48 +137,26 @@ fn bind_failed(error: &io::Error) -> Stop {
     Stop::new(Exit::Refused, format!("{error}{next}"))
 }
 
-/// SIGTERM and SIGINT.
-pub(crate) struct Stopping {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stopping {
-    pub(crate) fn new() -> Result<Self, Stop> {
-        let listen = |kind| {
-            signal(kind).map_err(|e| Stop::new(Exit::Failed, format!("cannot listen for signals: {e}")))
-        };
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    /// Ready at the first signal. A second one ends the process at once, whatever runs; only the commands that run are
-    /// ended with it. Returns whether that one has come, which it may until the end.
-    async fn asked(mut self, coordinator: &Coordinator, config: &Config) -> Arc<AtomicBool> {
-        let giving_up = coordinator.clone();
-        let is_told_twice = Arc::new(AtomicBool::new(false));
-        let told_twice = is_told_twice.clone();
-        self.next().await;
-        tracing::info!(
-            running = coordinator.stats().running,
-            grace_s = config.shutdown_grace.as_secs(),
-            "stopping: waits for what runs, up to the grace; a second signal ends it at once"
-        );
-        tokio::spawn(async move {
-            self.next().await;
-            told_twice.store(true, Ordering::Relaxed);
-            let given_up = giving_up.shutdown(std::time::Duration::ZERO);
-            let _ = tokio::time::timeout(limits::DROP_WAIT, given_up).await;
-            std::process::exit(Exit::Failed as i32);
-        });
-        is_told_twice
-    }
-
-    pub(crate) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
+/// Ready at the first signal. A second one ends the process at once, whatever runs; only the commands that run are
+/// ended with it. Returns whether that one has come, which it may until the end.
+async fn asked(mut stopping: Stopping, coordinator: &Coordinator, config: &Config) -> Arc<AtomicBool> {
+    let giving_up = coordinator.clone();
+    let is_told_twice = Arc::new(AtomicBool::new(false));
+    let told_twice = is_told_twice.clone();
+    stopping.next().await;
+    tracing::info!(
+        running = coordinator.stats().running,
+        grace_s = config.shutdown_grace.as_secs(),
+        "stopping: waits for what runs, up to the grace; a second signal ends it at once"
+    );
+    tokio::spawn(async move {
+        stopping.next().await;
+        told_twice.store(true, Ordering::Relaxed);
+        let given_up = giving_up.shutdown(std::time::Duration::ZERO);
+        let _ = tokio::time::timeout(limits::DROP_WAIT, given_up).await;
+        std::process::exit(Exit::Failed as i32);
+    });
+    is_told_twice
 }
 
 pub(crate) fn log_to_stderr(config: &Config) {

@@ -117,7 +117,7 @@ fn an_interrupt_cancels_the_run_here_and_only_lets_go_of_one_elsewhere() {
     let mut second = Running::new(&mut run(&server, "x", "true"));
     assert_eq!(value(&second.line())["started"], false);
     second.signal(Signal::INT);
-    assert_eq!(second.ended().0.code(), Some(4));
+    assert_eq!(second.ended().0.code(), Some(130), "nothing of the run was cancelled");
     assert_eq!(call(&server.url, "GET", "/tasks/cli/run/x", None, "").body["status"], "running");
     running.signal(Signal::INT);
     // The shell may also say that its `sleep` was terminated.
@@ -128,14 +128,120 @@ fn an_interrupt_cancels_the_run_here_and_only_lets_go_of_one_elsewhere() {
 }
 
 #[test]
-fn a_reader_that_goes_away_does_not_stop_the_command() {
+fn a_reader_that_goes_away_or_output_that_cannot_be_written_does_not_stop_the_command() {
+    for json in [&["--json"][..], &[]] {
+        for full in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut command = soloist(dir.path());
+            command.args(json).args(["run", "--", "sh", "-c", "seq 1 20000; echo through > through"]);
+            if full {
+                command.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap());
+            } else {
+                // Closed at its other end before anything is written.
+                let (read, write) = std::io::pipe().unwrap();
+                drop(read);
+                command.stdout(write);
+            }
+            let done = Done::of(command.stderr(Stdio::piped()).output().unwrap()).exits(0);
+            assert_eq!(std::fs::read_to_string(dir.path().join("through")).unwrap(), "through\n", "{json:?}");
+            assert_eq!(done.err.contains("cannot write to standard output"), full, "{done:?}");
+        }
+    }
+}
+
+#[test]
+fn signals_count_while_nobody_reads_the_output() {
+    for json in [&["--json"][..], &[]] {
+        let dir = tempfile::tempdir().unwrap();
+        // A pipe that is full already, and stays so.
+        let (read, write) = std::io::pipe().unwrap();
+        rustix::fs::fcntl_setfl(&write, rustix::fs::OFlags::NONBLOCK).unwrap();
+        while rustix::io::write(&write, &[b'x'; 4096]).is_ok() {}
+        rustix::fs::fcntl_setfl(&write, rustix::fs::OFlags::empty()).unwrap();
+        let mut command = soloist(dir.path());
+        command.args(json).args(["run", "--id", "x", "--", "sh", "-c", "echo up; echo > up; exec sleep 600"]);
+        let stderr = if json.is_empty() { write.try_clone().unwrap().into() } else { Stdio::null() };
+        let mut child = command.stdout(write).stderr(stderr).spawn().unwrap();
+        let begun = std::time::Instant::now();
+        while !dir.path().join("up").exists() {
+            assert!(begun.elapsed() < super::program::DEADLINE);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        // The first cancels the run; as its end cannot be shown, the second ends the process.
+        let store = || rusqlite::Connection::open(dir.path().join("soloist.db")).unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, Signal::TERM).unwrap();
+        let status =
+            || store().query_row("SELECT status FROM task", [], |row| row.get::<_, String>(0)).unwrap();
+        while status() != "cancelled" {
+            assert!(begun.elapsed() < super::program::DEADLINE, "{}", status());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        rustix::process::kill_process(pid, Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(143));
+        drop(read);
+    }
+}
+
+#[test]
+fn one_signal_ends_the_command_also_where_the_store_cannot_take_the_cancel() {
     let dir = tempfile::tempdir().unwrap();
-    let script = "seq 1 20000; echo through > through";
     let mut command = soloist(dir.path());
-    let mut child = command.args(["run", "--", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
-    assert!(child.wait().unwrap().success());
-    assert_eq!(std::fs::read_to_string(dir.path().join("through")).unwrap(), "through\n");
+    let mut running =
+        Running::new(command.args(["--json", "run", "--", "sh", "-c", "echo up; exec sleep 600"]));
+    assert_eq!(value(&running.line())["started"], true);
+    assert_eq!(value(&running.line())["data"]["line"], "up");
+    let store = rusqlite::Connection::open(dir.path().join("soloist.db")).unwrap();
+    store.execute_batch("BEGIN IMMEDIATE").unwrap();
+    running.signal(Signal::TERM);
+    assert_eq!(running.ended().0.code(), Some(143));
+}
+
+#[test]
+fn a_terminal_that_closes_cancels_the_run_and_its_stop_key_does_not_suspend_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "echo up; read go < go; echo on; exec sleep 600";
+    assert!(Command::new("mkfifo").arg(dir.path().join("go")).status().unwrap().success());
+    let mut command = soloist(dir.path());
+    let mut running = Running::new(command.args(["--json", "run", "--", "sh", "-c", script]));
+    assert_eq!(value(&running.line())["started"], true);
+    assert_eq!(value(&running.line())["data"]["line"], "up");
+    running.signal(Signal::TSTP);
+    std::fs::write(dir.path().join("go"), "go\n").unwrap();
+    assert_eq!(value(&running.line())["data"]["line"], "on", "it was not suspended");
+    running.signal(Signal::HUP);
+    assert_eq!(value(&running.line())["type"], "cancelled");
+    assert_eq!(running.ended().0.code(), Some(4));
+}
+
+#[test]
+fn under_nohup_the_end_of_the_terminal_is_ignored() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = soloist(dir.path());
+    let mut shell = Command::new("sh");
+    shell.current_dir(dir.path()).args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(program.get_program());
+    shell.args(["--json", "run", "--", "sh", "-c", "echo up; read go < go; echo on"]);
+    assert!(Command::new("mkfifo").arg(dir.path().join("go")).status().unwrap().success());
+    let mut running = Running::new(&mut shell);
+    assert_eq!(value(&running.line())["started"], true);
+    assert_eq!(value(&running.line())["data"]["line"], "up");
+    running.signal(Signal::HUP);
+    std::fs::write(dir.path().join("go"), "go\n").unwrap();
+    assert_eq!(value(&running.line())["data"]["line"], "on");
+    assert_eq!(running.ended().0.code(), Some(0));
+}
+
+#[test]
+fn a_command_that_runs_its_own_id_is_refused_and_does_not_wait_for_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = soloist(dir.path()).get_program().to_owned();
+    let mut command = soloist(dir.path());
+    command.args(["run", "--id", "x", "--"]).arg(&program).args(["run", "--id", "x", "--", "echo", "hi"]);
+    let done = Done::of(command.output().unwrap()).exits(1);
+    assert!(done.out.contains("would wait for itself") && done.out.contains("exit code 6"), "{done:?}");
+    let mut command = soloist(dir.path());
+    command.args(["run", "--id", "x", "--"]).arg(&program).args(["run", "--id", "y", "--", "echo", "hi"]);
+    Done::of(command.output().unwrap()).exits(0);
 }
 
 #[test]
