@@ -5,9 +5,10 @@
 //! so sending it once more is never a second task or a second run.
 //!
 //! - A server that cannot be reached at the very first try is an error at once: nothing was sent, nothing is unknown.
-//! - Later, every broken connection is tried again, with growing pauses, until [`RESEND_WITHIN`] is over. What is then
-//!   still unknown is an error that names the key, so that the caller can go on asking.
-//! - An answer, also a refusal, ends it.
+//! - Once a copy has broken off, it is sent again, with growing pauses, until a server has told what became of it or
+//!   [`RESEND_WITHIN`] is over: a server that is away by then, or takes nothing now, may have carried the first one out.
+//!   What is still unknown is [`Error::Broke`]: whoever has the key can go on asking.
+//! - Any other answer, also a refusal, ends it.
 
 use std::{
     fmt,
@@ -155,18 +156,32 @@ impl Keyed<'_> {
     ) -> Result<Sent<T>, Error> {
         let begun = Instant::now();
         let mut pause = PAUSE;
+        // From the first copy that broke off on, only a server's own answer says what became of the request.
+        let mut broke = None;
         loop {
-            let left = RESEND_WITHIN.saturating_sub(begun.elapsed());
-            let within = ANSWER_MAX.min(left.max(pause));
-            match self.client.call_keyed(method.clone(), path, Some(body), within, Some(self.key)).await {
-                Err(Error::Broke { .. }) if begun.elapsed() + pause < RESEND_WITHIN => {}
-                Err(Error::Unreachable { .. })
-                    if pause > PAUSE && begun.elapsed() + pause < RESEND_WITHIN => {}
+            let within = ANSWER_MAX.min(RESEND_WITHIN.saturating_sub(begun.elapsed()).max(pause));
+            let sent = self.client.call_keyed(method.clone(), path, Some(body), within, Some(self.key)).await;
+            match sent {
+                Err(error) if leaves_it_open(&error, broke.is_some()) => broke = broke.or(Some(error)),
                 answered => return answered,
+            }
+            if let Some(error) = broke.take_if(|_| begun.elapsed() + pause >= RESEND_WITHIN) {
+                return Err(error);
             }
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..=1.0))).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+}
+
+/// Whether an error leaves open what became of the request; `has_broken`: whether an earlier copy of it broke off. Then
+/// also who cannot be reached now, or takes nothing now, may have carried that one out.
+fn leaves_it_open(error: &Error, has_broken: bool) -> bool {
+    match error {
+        Error::Broke { .. } => true,
+        Error::Unreachable { .. } | Error::Unexpected { .. } => has_broken,
+        Error::Problem(problem) => has_broken && matches!(problem.status, 429 | 503),
+        Error::Invalid(_) | Error::Broken(_) => false,
     }
 }
 

@@ -64,6 +64,10 @@ impl Transport {
         let body = response.bytes().await.map_err(|e| self.broken(&e))?;
         match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) if is_problem => Err(Error::Problem(Box::new(problem))),
+            // A proxy has lost the server, which may have done it.
+            _ if matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) => {
+                Err(Error::Broke { server: self.server.clone(), cause: what(status) })
+            }
             _ => Err(self.unexpected(what(status))),
         }
     }

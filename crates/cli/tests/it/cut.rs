@@ -5,7 +5,7 @@ use std::{
     net::{TcpListener, TcpStream},
 };
 
-use super::program::Server;
+use super::program::{Done, Server, soloist};
 
 /// Something between a command and a server that passes requests on and answers back, but for the first answer: that one
 /// it reads to its end, so that what was asked is done, and throws away.
@@ -69,4 +69,21 @@ fn s1_a_create_and_a_start_whose_answers_are_lost_are_done_once() {
     server.run(&["start", key, "--idempotency-key", ""]).exits(2);
     let list = server.run(&["--json", "list"]).exits(0).json();
     assert_eq!((list["tasks"].as_array().unwrap().len(), &list["tasks"][0]["run"]), (1, &2.into()));
+}
+
+/// A server that takes a request and is gone without an answer, for good.
+#[test]
+fn where_the_answer_never_comes_the_key_is_named_to_ask_again_with() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let gone = std::thread::spawn(move || {
+        request(&mut listener.accept().unwrap().0);
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["--url", &url, "start", "demo/ExampleTask/1"];
+    let done = Done::of(soloist(dir.path()).args(args).output().unwrap()).exits(5);
+    gone.join().unwrap();
+    assert!(done.err.contains("whether it was done is not known"), "{done:?}");
+    let key = done.err.split("--idempotency-key '").nth(1).and_then(|rest| rest.split('\'').next());
+    assert_eq!(key.map(str::len), Some(32), "{done:?}");
 }

@@ -26,6 +26,26 @@ async fn s1_a_start_whose_answers_are_cut_is_sent_again_as_the_same_request() {
 }
 
 #[tokio::test]
+async fn after_a_copy_that_broke_off_only_an_answer_of_the_server_ends_it() {
+    let bare = |status: u16| {
+        format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").into_bytes()
+    };
+    let between =
+        [bare(502), bare(504), bare(500), problem(503, "shutting_down"), problem(503, "store_full")];
+    let answers = [vec![bare(502)], between.to_vec(), vec![json(200, REPLAYED, STARTED)]].concat();
+    let server = Server::in_turn(answers).await;
+    let key = IdempotencyKey::random();
+    let client = Client::new(&server.url).unwrap();
+    let start = client.keyed(&key).start("a/B/1", &StartBody::default()).await.unwrap();
+    assert!(start.is_replayed && server.seen().len() == 7);
+    // A refusal of the request itself is such an answer.
+    let server = Server::in_turn(vec![Vec::new(), problem(404, "unknown_task")]).await;
+    let client = Client::new(&server.url).unwrap();
+    let error = client.keyed(&key).start("a/B/1", &StartBody::default()).await.unwrap_err();
+    assert_eq!((error.code(), server.seen().len()), (Some("unknown_task"), 2));
+}
+
+#[tokio::test]
 async fn a_refusal_is_an_answer_and_nothing_is_asked_twice() {
     for (status, code) in [(503, "full"), (422, "idempotency_key_reused"), (404, "unknown_task")] {
         let server = Server::in_turn(vec![problem(status, code)]).await;
