@@ -37,6 +37,16 @@ pub trait Runner: Send + Sync + 'static {
     /// Does the work of one attempt. Returns its final value, or why it failed. Once `context.cancelled()` is ready
     /// it should let go; after a grace the future is dropped, and whatever it started must end with it.
     async fn run(&self, input: Json, context: Context) -> Result<Json, Failure>;
+
+    /// The lease of this process was renewed: all work of this runner must have been ended at `work_ends_at`, a moment
+    /// of the boot clock ([`crate::HostBootClock`], unless the builder was handed another one), unless a later one is
+    /// named until then. The coordinator drops attempts then, but it cannot where its own process is stopped; a runner
+    /// whose work goes on outside of the process has whatever watches that work end it then.
+    ///
+    /// Called on the thread that keeps this process alive on record: it must neither wait nor panic.
+    fn lease_renewed(&self, work_ends_at: Duration) {
+        let _ = work_ends_at;
+    }
 }
 
 /// What the work of an attempt may use. Cheap to clone.

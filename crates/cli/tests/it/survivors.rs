@@ -18,9 +18,13 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
+        Self::configured("")
+    }
+
+    fn configured(settings: &str) -> Self {
         let zoo = Zoo::new();
         let config = format!(
-            "[[model]]\napp = \"a\"\nmodel = \"Zoo\"\nrunner = \"exec\"\nshell = true\ncommand = ['''{}''']\n",
+            "{settings}\n[[model]]\napp = \"a\"\nmodel = \"Zoo\"\nrunner = \"exec\"\nshell = true\ncommand = ['''{}''']\n",
             zoo.script()
         );
         let mut server = Server::configured(&config);
@@ -110,4 +114,20 @@ fn when_the_server_is_killed_while_the_attempt_process_is_stopped_no_process_of_
     let case = Case::new();
     kill_process(case.attempt, Signal::STOP).unwrap();
     case.nothing_survives(|case| vec![case.running.pid()]);
+}
+
+/// Another server may start the same task from then on, and the stopped one can end nothing.
+#[test]
+fn when_the_server_is_stopped_beyond_its_lease_no_process_of_a_command_goes_on() {
+    let case = Case::configured("lease_seconds = 1");
+    kill_process(case.running.pid(), Signal::STOP).unwrap();
+    case.zoo.is_empty();
+    kill_process(case.running.pid(), Signal::CONT).unwrap();
+    case.server.run(&["watch", "a/Zoo/1"]).exits(1);
+    // It goes on as a whole node, with another guard process.
+    case.server.run(&["start", "a/Zoo/1"]).exits(0);
+    case.zoo.is_full();
+    kill_process(case.running.pid(), Signal::KILL).unwrap();
+    case.zoo.is_empty();
+    case.running.ended();
 }

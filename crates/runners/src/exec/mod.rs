@@ -9,7 +9,8 @@
 //!   counts as stopped however it exits, unless it exits with 0 and has sent a `result` event: then it has finished.
 //! - What is left of its process tree when it exits is ended, whatever group or session it has moved to; what was
 //!   written until then is still read. The module [`guard`](crate::guard) sees to it.
-//! - A dropped attempt ends with its whole process tree, and so does one whose node is killed.
+//! - A dropped attempt ends with its whole process tree, and so does one whose node is killed, or is stopped for longer
+//!   than its lease.
 //!
 //! Never runs a shell unless the model says so, and never buffers output: a command that is faster than the store is
 //! slowed down by its pipe.
@@ -24,6 +25,7 @@ use std::{
     io::{self, ErrorKind},
     os::fd::AsFd,
     process::ExitStatus,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -78,6 +80,10 @@ impl Runner for ExecRunner {
         spawn::arguments(&self.options, input)
             .map(drop)
             .map_err(|message| Error::invalid("invalid_input", message))
+    }
+
+    fn lease_renewed(&self, work_ends_at: Duration) {
+        self.guard.lease_renewed(work_ends_at);
     }
 
     async fn run(&self, input: Json, context: Context) -> Result<Json, Failure> {
@@ -136,7 +142,7 @@ async fn supervise(
 fn guard_lost() -> Failure {
     Failure::new(
         "GuardLost",
-        "the process that watched over the command was killed, and the command was ended with it; start the task again",
+        "the process that watched over the command is gone, and the command was ended with it: it was killed, or the node was stopped or suspended for longer than its lease allows; start the task again",
     )
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Decides: when a guard process is started: once at the beginning, and again for the next attempt after one was lost.
 //! An attempt whose guard is lost is never begun a second time here: its command may have acted. Never waits without
-//! a deadline: a guard that hangs fails attempts and holds up nothing else.
+//! a deadline: a guard that hangs fails attempts and holds up nothing else. Where several coordinators share a guard,
+//! commands may run until the latest of the moments that these have named.
 
 use std::{
     io::{self, Read},
@@ -96,6 +97,15 @@ impl Guard {
         self.inner.process().child.id()
     }
 
+    /// Commands may run until that moment of the boot clock, or a later one that is named until then; then the guard
+    /// process ends them, and itself. Until the first call they may run for ever.
+    pub(crate) fn lease_renewed(&self, until: Duration) {
+        let mut process = self.inner.process();
+        if process.until.is_none_or(|before| before < until) {
+            process.may_run_until(until);
+        }
+    }
+
     /// Begins an attempt with these ends of the command's stdin, stdout and stderr.
     pub(crate) async fn begin(&self, request: &Request, stdio: [OwnedFd; 3]) -> Result<Attempt, NotBegun> {
         let (ours, theirs) = UnixStream::pair().map_err(NotBegun::Failed)?;
@@ -132,9 +142,14 @@ impl Guard {
         let replaced = tokio::task::spawn_blocking(move || {
             let _turn = inner.replacing.lock().unwrap_or_else(PoisonError::into_inner);
             if inner.process().is_lost() {
-                tracing::warn!("the guard process was killed, another one is started");
-                let process = Process::start(&inner.program)?;
-                *inner.process() = process;
+                tracing::warn!("the guard process was killed, or ended with a lease; another one is started");
+                let mut next = Process::start(&inner.program)?;
+                let mut process = inner.process();
+                // Where that is over, whoever asked for this one has no right to it any more.
+                if let Some(until) = process.until {
+                    next.may_run_until(until);
+                }
+                *process = next;
             }
             Ok(())
         });
@@ -154,6 +169,8 @@ struct Process {
     child: Child,
     /// Its end is the end of all that the guard process has started.
     socket: UnixStream,
+    /// The last moment that it was told.
+    until: Option<Duration>,
 }
 
 impl Process {
@@ -168,7 +185,7 @@ impl Process {
             .process_group(0)
             .spawn()
             .map_err(|error| not_up(program, &error))?;
-        let process = Self { child, socket };
+        let process = Self { child, socket, until: None };
         process.socket.set_read_timeout(Some(limits::EXEC_ANSWER_WAIT))?;
         let mut here = [0];
         match (&process.socket).read_exact(&mut here) {
@@ -178,6 +195,13 @@ impl Process {
         }
         process.socket.set_nonblocking(true)?;
         Ok(process)
+    }
+
+    /// A process that is gone runs nothing, and one that takes nothing up (somebody has stopped it) is told the next
+    /// time.
+    fn may_run_until(&mut self, until: Duration) {
+        self.until = Some(until);
+        let _ = message::send(&self.socket, &message::lease(until), &[]);
     }
 
     fn is_lost(&self) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! Decides: the bytes. Both ends are the same program, so there is one version of them and nothing else may speak them.
 //!
-//! - node to guard: one byte for each attempt, with the attempt's end of a control socket.
+//! - node to guard: [`HERE`] for each attempt, with the attempt's end of a control socket; [`LEASE`] and a moment of the
+//!   boot clock in nanoseconds, whenever the node's lease was renewed.
 //! - node to attempt process, on the control socket: the length of a [`Request`] with the command's stdin, stdout and
 //!   stderr, then the request; later [`TERM`] or [`KILL`]. Its end means [`KILL`], and that nobody listens any more.
 //! - attempt process to node: [`Answer`]s.
@@ -17,6 +18,7 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
+    time::Duration,
 };
 
 use rustix::{
@@ -34,6 +36,8 @@ pub(super) const TERM: u8 = b't';
 pub(super) const KILL: u8 = b'k';
 /// Asks the guard for an attempt process; from the guard, says that it is there.
 pub(super) const HERE: u8 = b'h';
+/// Tells the guard until when commands may run: this byte, then the moment.
+const LEASE: u8 = b'l';
 
 /// A command as an attempt process is to execute it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -160,6 +164,41 @@ pub(super) fn receive(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize,
     Ok((received.bytes, descriptors.flatten().collect()))
 }
 
+/// What a node tells its guard.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Begin an attempt process with this end of its control socket.
+    Attempt(OwnedFd),
+    /// Commands may run until this moment of the boot clock.
+    Lease(Duration),
+}
+
+/// [`Order::Lease`] as it is sent.
+pub(super) fn lease(until: Duration) -> [u8; 9] {
+    let nanos = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+    let mut said = [LEASE; 9];
+    said[1..].copy_from_slice(&nanos.to_le_bytes());
+    said
+}
+
+/// Receives the next order; none where the node is gone.
+pub(super) fn from_node(socket: impl AsFd) -> io::Result<Option<Order>> {
+    let mut kind = [0];
+    let (bytes, mut sockets) = receive(&socket, &mut kind)?;
+    match (bytes, kind, sockets.pop()) {
+        (1, [HERE], Some(control)) => Ok(Some(Order::Attempt(control))),
+        (1, [LEASE], None) => {
+            // The rest was sent with it, so it is there.
+            let mut nanos = [0; 8];
+            let (bytes, _) = receive(&socket, &mut nanos)?;
+            let until = Duration::from_nanos(u64::from_le_bytes(nanos));
+            if bytes == nanos.len() { Ok(Some(Order::Lease(until))) } else { Ok(None) }
+        }
+        (0, ..) => Ok(None),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::ffi::OsStringExt;
@@ -193,6 +232,23 @@ mod tests {
             assert_eq!(Answer::decode(answer.encode()), Some(answer));
         }
         assert_eq!(Answer::decode([0; 5]), None);
+    }
+
+    #[test]
+    fn orders_that_are_sent_at_once_are_read_one_by_one() {
+        let (node, guard) = std::os::unix::net::UnixStream::pair().unwrap();
+        let until = Duration::new(7, 11);
+        send(&node, &lease(until), &[]).unwrap();
+        send(&node, &[HERE], &[guard.as_fd()]).unwrap();
+        send(&node, &lease(2 * until), &[]).unwrap();
+        send(&node, &lease(3 * until), &[]).unwrap();
+        drop(node);
+        let next = || from_node(&guard).unwrap();
+        assert!(matches!(next(), Some(Order::Lease(at)) if at == until));
+        assert!(matches!(next(), Some(Order::Attempt(_))));
+        assert!(matches!(next(), Some(Order::Lease(at)) if at == 2 * until));
+        assert!(matches!(next(), Some(Order::Lease(at)) if at == 3 * until));
+        assert!(next().is_none());
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //! | the command | its attempt process | ends the rest of the tree, then reports the exit |
 //! | the attempt (it was dropped) | its attempt process, by the control socket | ends the tree at once |
 //! | the node | the guard and every attempt process, by their sockets | each ends all that is below it |
+//! | the lease (the node is stopped, or its host was suspended) | the guard, by the boot clock | it ends all, and itself; the attempts fail as `GuardLost`, if the node still may say so |
 //! | the guard process | every attempt process, by the lifeline | each ends its tree; the attempts fail as `GuardLost`, and the next one gets a new guard |
 //! | an attempt process | the guard, whose children the orphans become; the node, by the control socket | the guard ends them; the attempt fails as `GuardLost` |
 //! | guard and node, attempt process and node | those that are left | as above |

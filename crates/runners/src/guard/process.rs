@@ -1,7 +1,9 @@
 //! The guard process: starts attempt processes, and ends what they leave when they are killed.
 //!
 //! Decides: which of its children are strays. Each child that it has not started itself has lost all its parents down
-//! from an attempt process, so its attempt is over. Never reads what an attempt is to execute, and never waits for an
+//! from an attempt process, so its attempt is over. And when the node's right is over: when it is gone, and when the last
+//! lease that it has told of ends without another one, because a node that is stopped cannot end its commands, and
+//! somebody else may start the same task. Never reads what an attempt is to execute, and never waits for an
 //! attempt process: one that hangs holds up no other.
 
 use std::{
@@ -23,8 +25,8 @@ use rustix::{
 
 use super::{
     ATTEMPT,
-    message::{self, Answer, HERE},
-    sys::{self, Signals},
+    message::{self, Answer, HERE, Order},
+    sys::{self, Alarm, Signals},
     tree::{self, Pace},
 };
 
@@ -45,22 +47,27 @@ fn guard() -> io::Result<()> {
     rustix::net::send(&node, &[HERE], SendFlags::NOSIGNAL)?;
 
     let mut children = Children { attempts: HashSet::new(), strays: None };
+    let alarm = Alarm::new()?;
     loop {
         children.reap();
         let again = children.end_strays();
-        let (told, _) = signals.wait(node.as_fd(), None, again)?;
+        let (told, is_over) = signals.wait(node.as_fd(), Some(alarm.as_fd()), again)?;
         if told {
-            let (bytes, mut sockets) = message::receive(&node, &mut [0])?;
-            if bytes == 0 {
-                break;
+            // Before the alarm is heard: a guard that was stopped itself finds what it was told meanwhile.
+            match message::from_node(&node)? {
+                Some(Order::Attempt(control)) => children.begin_attempt(control, &lifeline),
+                Some(Order::Lease(until)) => alarm.set(until)?,
+                None => break,
             }
-            if let Some(control) = sockets.pop() {
-                children.begin_attempt(control, &lifeline);
+        } else if is_over {
+            if !children.attempts.is_empty() {
+                eprintln!("the lease of the node is over, and it has not ended its commands; they are ended");
             }
+            break;
         }
     }
-    // The node is gone, and with it the right of all that is left. Attempt processes see it as well, unless they were
-    // stopped; here nothing is spared.
+    // The node is gone or has lost its right, and with it all that is left. Attempt processes see it as well, unless
+    // they were stopped, when the node is gone or this process ends; here nothing is spared.
     end_all(&signals, &children.attempts)
 }
 

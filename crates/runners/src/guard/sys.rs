@@ -15,6 +15,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec},
     io::Errno,
     process::{getpid, set_child_subreaper},
+    time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime},
 };
 
 /// What this process is told of by [`Signals`] and not by dying: the end of a child, and what terminals and init
@@ -100,6 +101,31 @@ impl Signals {
         poll(&mut [PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN)], Some(at_most))?;
         self.take();
         Ok(())
+    }
+}
+
+/// A moment of the boot clock to wait for, also through a suspension of the host.
+pub(super) struct Alarm(OwnedFd);
+
+impl Alarm {
+    /// One that is not set.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self(timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?))
+    }
+
+    /// Sets it, in place of what it was set to.
+    pub(super) fn set(&self, at: Duration) -> io::Result<()> {
+        let it_value = Timespec::try_from(at).map_err(io::Error::other)?;
+        let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+        timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval, it_value })?;
+        Ok(())
+    }
+}
+
+impl AsFd for Alarm {
+    /// Can be read from once the moment is there.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -59,6 +59,7 @@ impl CoordinatorBuilder {
             lease: limits::LEASE,
             clock: Arc::new(HostBootClock),
             on_lease_lost: OnLeaseLost::default(),
+            runners: Arc::new([]),
         };
         Self { store, clock: Arc::new(SystemClock), terms, linger: limits::LINGER, models: Vec::new() }
     }
@@ -120,7 +121,8 @@ impl CoordinatorBuilder {
     /// # Errors
     /// [`Error::Invalid`] for a name that is not valid or a model that is served twice; [`Error::Unavailable`] where
     /// the store cannot be asked.
-    pub async fn open(self) -> Result<Coordinator> {
+    pub async fn open(mut self) -> Result<Coordinator> {
+        self.terms.runners = self.models.iter().map(|(_, runner, _)| runner.clone()).collect();
         let mut models = HashMap::new();
         for (model, runner, options) in self.models {
             let model = model?;

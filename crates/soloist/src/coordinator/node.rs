@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Inner, offered};
 use crate::{
-    NodeId, Result,
+    NodeId, Result, Runner,
     clock::SharedBootClock,
     lease::{OnLeaseLost, Stage, part},
     limits,
@@ -39,6 +39,8 @@ pub(super) struct Session {
     pub(super) stop: CancellationToken,
     /// Work is ended or dropped.
     pub(super) drop: CancellationToken,
+    /// Who is told how long work may go on.
+    runners: Arc<[Arc<dyn Runner>]>,
     /// Work that has not let go.
     working: AtomicUsize,
     /// Nobody watches it any more.
@@ -57,8 +59,11 @@ impl Session {
     }
 
     fn renewed(&self, sent: Duration) {
-        let sent = u64::try_from(sent.as_nanos()).unwrap_or(u64::MAX);
-        self.sent.fetch_max(sent, Ordering::AcqRel);
+        let nanos = u64::try_from(sent.as_nanos()).unwrap_or(u64::MAX);
+        self.sent.fetch_max(nanos, Ordering::AcqRel);
+        for runner in &*self.runners {
+            runner.lease_renewed(sent + part(self.lease, limits::LEASE_DROP_PERCENT));
+        }
     }
 
     /// The store says that this node is dead: all stages at once.
@@ -125,6 +130,7 @@ pub(super) struct Terms {
     pub(super) lease: Duration,
     pub(super) clock: SharedBootClock,
     pub(super) on_lease_lost: OnLeaseLost,
+    pub(super) runners: Arc<[Arc<dyn Runner>]>,
 }
 
 /// Joins the store under a fresh name.
@@ -153,6 +159,7 @@ async fn present(
         sent: AtomicU64::new(0),
         stop: CancellationToken::new(),
         drop: CancellationToken::new(),
+        runners: terms.runners.clone(),
         working: AtomicUsize::new(0),
         closed: AtomicBool::new(false),
     });
