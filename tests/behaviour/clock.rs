@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc};
 
 use system_tests::{
-    checker::{At, Told, check},
+    checker::{At, Told, Watched, check},
     eventually,
     server::Server,
     viewer::{Connection, Seen},
@@ -43,7 +43,7 @@ async fn steps_of_ten_minutes_in_either_direction_change_nothing_but_timestamps(
             let mut seen = Seen::default();
             let mut viewer = Connection::open(&address, key, &seen).await.unwrap();
             viewer.read(&mut seen, usize::MAX).await.unwrap();
-            (0, seen.ids)
+            Watched { ids: seen.ids, ..Watched::default() }
         })
     };
     let viewers = [watch(&stepped.address), watch(&steady.address)];

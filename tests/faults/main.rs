@@ -15,7 +15,7 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use system_tests::{
-    checker::{At, Told, check},
+    checker::{At, Told, Watched, check},
     eventually, seed,
     server::Server,
     viewer::{Connection, End, Seen},
@@ -98,19 +98,13 @@ async fn watch(doomed: String, other: Arc<Server>, record: Arc<Record>, key: Str
     while seen.endings.is_empty() {
         let read = async {
             let mut viewer = Connection::open_raw(&address, &key, &seen).await?;
-            let mut now = Seen { ids: seen.ids.clone(), ..Seen::default() };
             // What was read before a connection breaks counts as well.
-            let end = loop {
-                match viewer.read(&mut now, 4096).await {
+            loop {
+                match viewer.read(&mut seen, 4096).await {
                     Ok(End::Cut) => {}
                     end => break end,
                 }
-            };
-            seen.ids = now.ids;
-            seen.gaps += now.gaps;
-            seen.endings.extend(now.endings);
-            seen.shown.extend(now.shown);
-            end
+            }
         };
         if matches!(
             tokio::time::timeout(Duration::from_secs(60), read).await.expect("it ends or breaks"),
@@ -121,11 +115,9 @@ async fn watch(doomed: String, other: Arc<Server>, record: Arc<Record>, key: Str
         address = other.address.clone();
     }
     assert_eq!(seen.gaps, 0, "{key}: nothing was lost, so there is no gap");
-    record.of(&key, |told| {
-        // A task that was over already when its second start came has two runs; then this is the second one's.
-        told.viewers.push((seen.ids.first().map_or(0, |first| first - 1), seen.ids));
-        told.shown.extend(seen.shown);
-    });
+    // A task that was over already when its second start came has two runs; then this is the second one's.
+    let watched = Watched { after: None, ids: seen.ids, shown: seen.shown };
+    record.of(&key, |told| told.viewers.push(watched));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 
 use serde_json::Value;
-use system_tests::checker::{At, Told, check};
+use system_tests::checker::{At, Told, Watched, check};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -80,7 +80,7 @@ async fn s1_of_64_processes_that_run_one_id_exactly_one_runs_its_command_in_each
             let (seqs, exit) = call.end().await;
             assert_eq!(exit, if winners[0] == n { 0 } else { ATTACHED }, "round {round}: call {n}");
             assert_eq!(seqs, [1, 2], "round {round}: call {n} saw all of it");
-            answers.viewers.push((0, seqs));
+            answers.viewers.push(Watched { ids: seqs, ..Watched::default() });
         }
         told.insert(format!("cli/run/{id}"), answers);
     }

@@ -121,7 +121,11 @@ impl Connection {
                 && let Some(id) = message.id.as_deref()
             {
                 let shown = (message.event_type.clone(), message.data.clone());
-                seen.shown.insert(id.parse().unwrap(), shown);
+                let before = seen.shown.insert(id.parse().unwrap(), shown.clone());
+                assert!(
+                    before.is_none_or(|before| before == shown),
+                    "S3: event {id} came twice, and differed"
+                );
             }
             match message.event_type.as_str() {
                 "gap" => seen.gaps += 1,

@@ -133,6 +133,8 @@ pub const SQLITE_GROUP_MAX_REQUESTS: usize = 512;
 pub const SQLITE_GROUP_MAX_BYTES: usize = 4 << 20;
 /// How long one group of writes may hold an SQLite file; what still waits then goes into the next.
 pub const SQLITE_GROUP_MAX_TIME: Duration = Duration::from_millis(5);
+/// How long a process waits for others that open, or upgrade, an SQLite file at the same moment.
+pub const SQLITE_OPEN_WAIT: Duration = Duration::from_secs(20);
 /// Longest wait for a turn to write to an SQLite file; a process that was stopped in its turn holds the others up no longer.
 pub const SQLITE_TURN_MAX: Duration = Duration::from_secs(1);
 /// Wait between two looks at whether it is this process's turn.

@@ -26,6 +26,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use rusqlite::Connection;
 use soloist::{
     Create, Delete, Event, HostBootClock, Json, Key, ModelKey, NewTask, NodeId, Run, Status, Store, Task,
     TaskFilter, TaskPage, Timestamp,
@@ -147,10 +148,21 @@ impl Store for SqliteStore {
         fault::point("join:locked");
         let turns = Turns::open(&self.path).map_err(io)?;
         let conn = open::heartbeat(&self.path).map_err(error::SqlError::from)?;
-        let (node, boot, identity) = (new.id.clone(), self.boot.clone(), lock.identity);
-        let beat = Beat::new(conn, turns, boot.clone(), node, lock);
-        self.writer.write(0, move |conn| node::join(conn, &new, identity, &boot)).await?;
-        Ok(Box::new(beat))
+        let (identity, durability) = (lock.identity, self.durability);
+        // What stands in its way may be dead, and nobody there to say so.
+        for _ in 0..2 {
+            let (node, boot) = (new.clone(), self.boot.clone());
+            let join = move |conn: &Connection| node::join(conn, &node, identity, &boot, durability);
+            if self.writer.write(0, join).await? {
+                return Ok(Box::new(Beat::new(conn, turns, self.boot.clone(), new.id, lock)));
+            }
+            self.bury(Evidence::Certain).await?;
+        }
+        lock.remove();
+        Err(StoreError::Unavailable(format!(
+            "processes with another durability than {durability:?} use {}; stop those, or give this one the same",
+            self.path.display()
+        )))
     }
 
     async fn bury(&self, evidence: Evidence) -> StoreResult<Vec<NodeId>> {

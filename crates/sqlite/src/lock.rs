@@ -12,6 +12,7 @@ use std::{
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -25,9 +26,17 @@ pub(crate) struct Opening {
 
 impl Opening {
     /// Waits for the lock of a database, whose path has no symbolic link in it; `None` where somebody keeps it.
+    ///
+    /// Any number of processes may begin at one moment, so they stand in the system's own line for it. That wait cannot
+    /// be given up, so a thread has it; where it comes to its end too late, the thread lets go of what it got.
     pub(crate) fn take(database: &Path) -> io::Result<Option<Self>> {
         let file = open(&beside(database, "-lock"))?;
-        Ok(take_within(&file, limits::SQLITE_BUSY_TIMEOUT)?.then_some(Self { _file: file }))
+        let (told, taken) = mpsc::channel();
+        let waiting = move || {
+            let _ = told.send(file.lock().map(|()| Self { _file: file }));
+        };
+        thread::Builder::new().name("soloist-open".to_owned()).spawn(waiting)?;
+        taken.recv_timeout(limits::SQLITE_OPEN_WAIT).ok().transpose()
     }
 }
 

@@ -15,6 +15,7 @@ use soloist::{
 };
 
 use crate::{
+    Durability,
     error::SqlResult,
     fault,
     lock::{Identity, NodeLock, Turns},
@@ -87,20 +88,30 @@ impl Heartbeat for Beat {
     }
 }
 
-/// Puts a node on record whose lock file is locked.
-pub(crate) fn join(conn: &Connection, node: &NewNode, lock: Identity, boot: &Boot) -> SqlResult<()> {
-    conn.prepare_cached(include_str!("sql/join.sql"))?.execute(named_params! {
+/// Puts a node on record whose lock file is locked. False where living nodes have another durability.
+pub(crate) fn join(
+    conn: &Connection,
+    node: &NewNode,
+    lock: Identity,
+    boot: &Boot,
+    durability: Durability,
+) -> SqlResult<bool> {
+    let params = named_params! {
         ":node": node.id.as_str(), ":at": node.at.as_micros(), ":boot": boot.0.boot_id(),
         ":now": boot.now_ms(), ":lease": int(node.lease.as_millis()),
-        ":device": lock.device, ":inode": lock.inode,
-    })?;
+        ":device": lock.device, ":inode": lock.inode, ":relaxed": durability == Durability::Relaxed,
+    };
+    let mut join = conn.prepare_cached(include_str!("sql/join.sql"))?;
+    if join.query_row(params, |_| Ok(())).optional()?.is_none() {
+        return Ok(false);
+    }
     let mut serve = conn.prepare_cached(include_str!("sql/serve.sql"))?;
     for model in &node.models {
         serve.execute(
             named_params! { ":app": model.app(), ":model": model.model(), ":node": node.id.as_str() },
         )?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// A node that may be dead.

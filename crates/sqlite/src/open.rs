@@ -28,8 +28,11 @@ const APPLICATION_ID: i32 = 0x536f_6c6f;
 /// Events of a KiB must fit into a page of the log's tree; with 4 KiB pages each would take a page of its own beside it.
 const PAGE_BYTES: usize = 8 << 10;
 /// Number n brings a file from version n - 1 to n. What has been released never changes.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_tables.sql"), include_str!("migrations/0002_nodes.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_tables.sql"),
+    include_str!("migrations/0002_nodes.sql"),
+    include_str!("migrations/0003_durability.sql"),
+];
 
 /// Why a file was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +102,7 @@ pub(crate) fn open(path: &Path, options: SqliteOptions) -> Result<SqliteStore, O
     let version = version(&conn, path)?;
     settle(&conn).map_err(sqlite)?;
     migrate(&mut conn, version).map_err(sqlite)?;
+    drop(opening);
     // A connection per reader, opened now, so that a store that is open can be read.
     let readers: Vec<Connection> = (0..limits::SQLITE_READERS)
         .map(|_| connect(&real, OpenFlags::SQLITE_OPEN_READ_ONLY))
@@ -108,7 +112,6 @@ pub(crate) fn open(path: &Path, options: SqliteOptions) -> Result<SqliteStore, O
     let writer = Writer::spawn(conn, Turns::open(&real).map_err(io)?).map_err(io)?;
     let watching = connect(&real, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sqlite)?;
     let watch = Watch::spawn(watching).map_err(io)?;
-    drop(opening);
     let boot = Boot(options.boot_clock);
     Ok(SqliteStore { watch, readers, writer, path: Arc::new(real), boot, durability: options.durability })
 }

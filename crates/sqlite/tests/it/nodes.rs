@@ -8,7 +8,7 @@ use std::{
 };
 
 use soloist::{Epoch, NodeId, Store, Timestamp, limits, store::Evidence};
-use soloist_sqlite::SqliteStore;
+use soloist_sqlite::{Durability, SqliteOptions, SqliteStore};
 use soloist_store_contract::{
     plain::{join, won},
     stage::{append, committed, events},
@@ -174,4 +174,36 @@ async fn a_process_that_writes_without_pause_lets_others_have_their_turn() {
     let (median, p99) = (waits[100], waits[198]);
     println!("create and claim beside a busy process: p50 {median:?}, p99 {p99:?}");
     assert!(p99 < Duration::from_secs(1), "p50 {median:?}, p99 {p99:?}");
+}
+
+/// A viewer of a node that waits for the disk would else be shown events that a power cut may take.
+#[tokio::test]
+async fn processes_of_another_durability_are_not_taken_in_while_one_lives() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let open = |durability| {
+        SqliteStore::open_with(&path, SqliteOptions { durability, ..SqliteOptions::default() }).unwrap()
+    };
+    let (full, relaxed) = (open(Durability::Full), open(Durability::Relaxed));
+    let (_, alive) = join(&full).await;
+    let refusal = refused(&relaxed).await;
+    assert!(refusal.contains("another durability than Relaxed use"), "{refusal}");
+    assert_eq!(lock_files(&path).len(), 1, "nothing is left of who was refused");
+    drop(join(&full).await);
+    // Dead without a word: nobody has buried it.
+    drop(alive);
+    let (_, alive) = join(&relaxed).await;
+    let refusal = refused(&full).await;
+    assert!(refusal.contains("another durability than Full use"), "{refusal}");
+    drop(alive);
+}
+
+async fn refused(store: &SqliteStore) -> String {
+    let new = soloist::store::NewNode {
+        id: NodeId::random(),
+        lease: limits::LEASE,
+        models: Vec::new(),
+        at: Timestamp::from_micros(0),
+    };
+    store.join(new).await.map(drop).unwrap_err().to_string()
 }
