@@ -12,6 +12,7 @@ use futures_util::stream;
 use rand::RngExt as _;
 use soloist::{Coordinator, Delivery, Subscription, limits};
 use soloist_wire::sse::{self, Format, Source};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
@@ -34,6 +35,8 @@ pub(crate) struct Frames {
     place: Place,
     /// What was written last ended a run.
     ended: bool,
+    /// The store could not be asked; from then on it is asked again.
+    again_at: Option<Instant>,
 }
 
 /// How far a stream is.
@@ -63,6 +66,7 @@ impl Frames {
             closing: coordinator.closing(),
             place: Place::Beginning,
             ended: false,
+            again_at: None,
         }
     }
 
@@ -88,17 +92,34 @@ impl Frames {
     }
 
     async fn next_delivery(&mut self) -> Option<Bytes> {
-        let delivery = tokio::select! {
-            // What is there goes out before anybody is sent away: the end of a run may come with the end of the server.
-            biased;
-            delivery = self.subscription.next() => delivery,
-            () = &mut self.stop => return Some(self.leave("the server is stopping")),
-            () = tokio::time::sleep(self.heartbeat) => {
-                let mut out = Vec::new();
-                sse::comment(&mut out, "heartbeat");
-                return Some(out.into());
+        let silent_until = Instant::now() + self.heartbeat;
+        let delivery = loop {
+            let next = async {
+                if let Some(at) = self.again_at {
+                    sleep_until(at).await;
+                }
+                self.subscription.next().await
+            };
+            let delivery = tokio::select! {
+                // What is there goes out before anybody is sent away: the end of a run may come with the end of the server.
+                biased;
+                delivery = next => delivery,
+                () = &mut self.stop => return Some(self.leave("the server is stopping")),
+                () = sleep_until(silent_until) => {
+                    let mut out = Vec::new();
+                    sse::comment(&mut out, "heartbeat");
+                    return Some(out.into());
+                }
+            };
+            // Nothing is lost while the store is away, and nothing is gained by sending the viewer to another door of it.
+            match delivery {
+                Err(soloist::Error::Unavailable { .. } | soloist::Error::Full { .. }) => {
+                    self.again_at = Some(Instant::now() + limits::STORE_RETRY_MAX);
+                }
+                delivery => break delivery,
             }
         };
+        self.again_at = None;
         match delivery {
             Ok(Some(delivery)) => {
                 self.ended = matches!(&delivery, Delivery::Events(events) if events.ends_run());

@@ -46,6 +46,7 @@ fn table() -> Vec<(&'static str, MethodRouter<AppState>)> {
         ("/stream/{app}/{model}/{id}", get(stream::watch).head(stream::look).post(stream::start_or_attach)),
         ("/cancel/{app}/{model}/{id}", post(cancel::cancel_and_wait)),
         ("/health", get(health::health)),
+        ("/health/ready", get(health::ready)),
         ("/stats", get(health::stats)),
         ("/openapi.json", get(openapi::openapi)),
     ]

@@ -59,7 +59,7 @@ pub mod task;
 
 pub use clock::{BootClock, Clock, HostBootClock, SystemClock, Timestamp};
 pub use coordinator::{
-    Cancel, CancelOptions, Coordinator, CoordinatorBuilder, EventPage, ModelOptions, Stats,
+    Cancel, CancelOptions, Coordinator, CoordinatorBuilder, EventPage, ModelOptions, Readiness, Stats,
 };
 pub use error::{Error, Failure, Result};
 pub use event::{Data, Ending, Event, EventType, Format};

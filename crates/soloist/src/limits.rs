@@ -136,9 +136,7 @@ pub const SQLITE_GROUP_MAX_TIME: Duration = Duration::from_millis(5);
 /// How long a process waits for others that open, or upgrade, an SQLite file at the same moment.
 pub const SQLITE_OPEN_WAIT: Duration = Duration::from_secs(20);
 /// Longest wait for a turn to write to an SQLite file; a process that was stopped in its turn holds the others up no longer.
-pub const SQLITE_TURN_MAX: Duration = Duration::from_secs(1);
-/// Wait between two looks at whether it is this process's turn.
-pub const SQLITE_TURN_LOOK: Duration = Duration::from_micros(300);
+pub const SQLITE_TURN_MAX: Duration = Duration::from_secs(5);
 /// How long the renewal of a lease waits for SQLite's own lock.
 pub const SQLITE_BEAT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Wait between two looks for commits of others while there are some.
@@ -161,6 +159,8 @@ pub const SQLITE_CHECKPOINT_BYTES: usize = 16 << 20;
 pub const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pages of an SQLite file that a backup copies between two reports of how far it is.
 pub const SQLITE_BACKUP_STEP_PAGES: i32 = 512;
+/// Wait of a backup before it tries again what a writer keeps locked.
+pub const SQLITE_BACKUP_LOOK: Duration = Duration::from_micros(300);
 
 /// Bytes that a connection reads ahead and may have waiting to be written, beside the one chunk that is under way.
 pub const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
@@ -171,6 +171,8 @@ pub const SSE_RETRY_MS: u64 = 2_000;
 /// Shortest reconnection time that a stream tells a client which it cannot serve now; up to twice as long at random,
 /// so that clients which were sent away together do not come back together.
 pub const SSE_COME_BACK_MS: u64 = 2_000;
+/// How long the store may take to answer a server that is asked whether it is ready.
+pub const READY_WAIT: Duration = Duration::from_secs(2);
 /// Seconds that a client which cannot be served now is told to wait (`Retry-After`).
 pub const RETRY_AFTER_SECONDS: u64 = 2;
 /// How long a client may take to send the head of a request, and again to send its body.

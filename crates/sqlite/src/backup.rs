@@ -131,7 +131,7 @@ fn copy(
         match step {
             StepResult::Done => break,
             // Whoever writes to the source at this moment will be through soon.
-            StepResult::Busy | StepResult::Locked => std::thread::sleep(limits::SQLITE_TURN_LOOK),
+            StepResult::Busy | StepResult::Locked => std::thread::sleep(limits::SQLITE_BACKUP_LOOK),
             _ => {}
         }
     }

@@ -40,7 +40,7 @@ use soloist::{
 pub use crate::backup::{BackupDone, BackupError, BackupProgress, backup};
 pub use crate::open::OpenError;
 use crate::{
-    lock::{NodeLock, Turns},
+    lock::{Line, NodeLock, Turns},
     node::{Beat, Boot},
     readers::Readers,
     watch::Watch,
@@ -146,7 +146,7 @@ impl Store for SqliteStore {
         // Locked before anybody can read of it.
         let lock = NodeLock::create(&self.path, &new.id).map_err(io)?;
         fault::point("join:locked");
-        let turns = Turns::open(&self.path).map_err(io)?;
+        let turns = Turns::open(&self.path, Line::Heartbeats).map_err(io)?;
         let conn = open::heartbeat(&self.path).map_err(error::SqlError::from)?;
         let (identity, durability) = (lock.identity, self.durability);
         // What stands in its way may be dead, and nobody there to say so.
@@ -154,7 +154,7 @@ impl Store for SqliteStore {
             let (node, boot) = (new.clone(), self.boot.clone());
             let join = move |conn: &Connection| node::join(conn, &node, identity, &boot, durability);
             if self.writer.write(0, join).await? {
-                return Ok(Box::new(Beat::new(conn, turns, self.boot.clone(), new.id, lock)));
+                return Ok(Box::new(Beat::new(conn, turns, self.boot.clone(), &new, lock)));
             }
             self.bury(Evidence::Certain).await?;
         }

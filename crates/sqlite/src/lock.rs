@@ -8,13 +8,17 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::mpsc,
-    thread,
-    time::{Duration, Instant},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, SyncSender},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use soloist::{NodeId, limits};
@@ -40,30 +44,106 @@ impl Opening {
     }
 }
 
-/// The turnstile of all that write to a database. Whoever waits for the turn holds `next` meanwhile, so that a process
-/// which writes without pause has to queue behind it after every turn.
+/// The turnstile of all that write to a database: two locks, and a line in the system for each. A writer that waits for
+/// the turn holds `next` meanwhile, so that a process which writes without pause has to queue behind it after every turn.
+/// So one writer waits for the turn at a time, however many there are, and heartbeats, which wait for nothing but the turn
+/// itself, pass by all the others.
+///
+/// A wait in the system's line cannot be given up, and the process whose turn it is may have been stopped. So a thread
+/// stands in the line, and its owner (one thread at a time) waits for that thread no longer than it wants to.
 pub(crate) struct Turns {
-    next: File,
+    locks: Arc<Locks>,
+    /// To the thread: stand in the line, and hand the turn over here.
+    wanted: Option<mpsc::Sender<SyncSender<()>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Who stands in line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// What is to be written.
+    Writers,
+    /// What keeps nodes alive.
+    Heartbeats,
+}
+
+struct Locks {
+    /// What has to be passed before the turn.
+    next: Option<File>,
     turn: File,
+    /// The thread stands in the line for somebody who has gone on without a turn.
+    stuck: AtomicBool,
 }
 
 /// A turn; dropping it passes it on.
 pub(crate) struct Turn<'a>(Option<&'a File>);
 
 impl Turns {
-    pub(crate) fn open(database: &Path) -> io::Result<Self> {
-        Ok(Self { next: open(&beside(database, "-next"))?, turn: open(&beside(database, "-turn"))? })
+    pub(crate) fn open(database: &Path, line: Line) -> io::Result<Self> {
+        let next = match line {
+            Line::Writers => Some(open(&beside(database, "-next"))?),
+            Line::Heartbeats => None,
+        };
+        let turn = open(&beside(database, "-turn"))?;
+        let locks = Arc::new(Locks { next, turn, stuck: AtomicBool::new(false) });
+        let (wanted, asked) = mpsc::channel();
+        let line = locks.clone();
+        let thread = thread::Builder::new().name("soloist-turn".to_owned());
+        let thread = thread.spawn(move || line.stand(&asked))?;
+        Ok(Self { locks, wanted: Some(wanted), thread: Some(thread) })
     }
 
-    /// Waits for a turn, though not for ever: the process that has it may have been stopped. Turns are for fairness;
-    /// what is written at a time SQLite's own lock decides.
-    pub(crate) fn take(&self) -> Turn<'_> {
-        if !take_within(&self.next, limits::SQLITE_TURN_MAX).unwrap_or(false) {
+    /// Waits for a turn, though no longer than `most`. Turns are for fairness; what is written at a time SQLite's own lock
+    /// decides. Where a wait was in vain, nobody waits before the line has moved again.
+    pub(crate) fn take(&self, most: Duration) -> Turn<'_> {
+        let Locks { next, turn, stuck } = &*self.locks;
+        if stuck.load(Ordering::Acquire) {
             return Turn(None);
         }
-        let taken = take_within(&self.turn, limits::SQLITE_TURN_MAX).unwrap_or(false);
-        let _ = self.next.unlock();
-        Turn(taken.then_some(&self.turn))
+        // Nobody stands in the line, and nobody has the turn.
+        if next.as_ref().is_none_or(|next| next.try_lock().is_ok()) {
+            let free = turn.try_lock().is_ok();
+            next.as_ref().map(File::unlock);
+            if free {
+                return Turn(Some(turn));
+            }
+        }
+        let (hand_over, taken) = mpsc::sync_channel(0);
+        let wanted = self.wanted.as_ref().expect("taken only when dropped");
+        if wanted.send(hand_over).is_err() {
+            return Turn(None);
+        }
+        if taken.recv_timeout(most).is_ok() {
+            return Turn(Some(turn));
+        }
+        stuck.store(true, Ordering::Release);
+        Turn(None)
+    }
+}
+
+impl Drop for Turns {
+    fn drop(&mut self) {
+        self.wanted.take();
+        // One that stands in a line which does not move is left there, and ends with the line or the process.
+        if let Some(thread) = self.thread.take().filter(|_| !self.locks.stuck.load(Ordering::Acquire)) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Locks {
+    /// Stands in the line whenever somebody wants a turn, until nobody can any more.
+    fn stand(&self, asked: &mpsc::Receiver<SyncSender<()>>) {
+        while let Ok(hand_over) = asked.recv() {
+            self.next.as_ref().map(File::lock);
+            let taken = self.turn.lock();
+            self.next.as_ref().map(File::unlock);
+            // Whoever wanted it may have given up in between.
+            if taken.is_ok() && hand_over.send(()).is_err() {
+                let _ = self.turn.unlock();
+            }
+            self.stuck.store(false, Ordering::Release);
+        }
     }
 }
 
@@ -140,21 +220,6 @@ fn of_node(database: &Path, node: &NodeId) -> PathBuf {
 
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-}
-
-/// Takes a lock by asking again and again: a wait in the system could not be given up.
-fn take_within(file: &File, most: Duration) -> io::Result<bool> {
-    let begun = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(true),
-            Err(TryLockError::WouldBlock) if begun.elapsed() < most => {
-                thread::sleep(limits::SQLITE_TURN_LOOK)
-            }
-            Err(TryLockError::WouldBlock) => return Ok(false),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-    }
 }
 
 /// `<database><suffix>`.

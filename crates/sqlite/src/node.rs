@@ -5,12 +5,13 @@
 //! held, so that a wait for the lock is no time that the node is given. That a process is dead is told by its lock file
 //! or by its lease; either way the death is one conditional write.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 use soloist::{
     NodeId,
     clock::SharedBootClock,
+    limits,
     store::{Evidence, Heartbeat, NewNode, Renewal, StoreResult},
 };
 
@@ -38,16 +39,19 @@ pub(crate) struct Beat {
     turns: Turns,
     boot: Boot,
     node: NodeId,
+    /// How long it waits for its turn: no longer than until the next heartbeat is due.
+    most: Duration,
     lock: Option<NodeLock>,
 }
 
 impl Beat {
-    pub(crate) fn new(conn: Connection, turns: Turns, boot: Boot, node: NodeId, lock: NodeLock) -> Self {
-        Self { conn, turns, boot, node, lock: Some(lock) }
+    pub(crate) fn new(conn: Connection, turns: Turns, boot: Boot, new: &NewNode, lock: NodeLock) -> Self {
+        let most = new.lease * limits::LEASE_RENEW_PERCENT / 100;
+        Self { conn, turns, boot, node: new.id.clone(), most, lock: Some(lock) }
     }
 
     fn write<T>(&self, act: impl FnOnce(&Connection) -> SqlResult<T>) -> StoreResult<T> {
-        let _turn = self.turns.take();
+        let _turn = self.turns.take(self.most);
         let written = (|| {
             self.conn.execute_batch("BEGIN IMMEDIATE")?;
             let done = act(&self.conn)?;

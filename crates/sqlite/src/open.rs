@@ -16,7 +16,7 @@ use soloist::limits;
 
 use crate::{
     SqliteOptions, SqliteStore,
-    lock::{Opening, Turns},
+    lock::{Line, Opening, Turns},
     node::Boot,
     readers::Readers,
     watch::Watch,
@@ -109,7 +109,7 @@ pub(crate) fn open(path: &Path, options: SqliteOptions) -> Result<SqliteStore, O
         .collect::<Result<_, _>>()
         .map_err(sqlite)?;
     let readers = Readers::spawn(readers).map_err(io)?;
-    let writer = Writer::spawn(conn, Turns::open(&real).map_err(io)?).map_err(io)?;
+    let writer = Writer::spawn(conn, Turns::open(&real, Line::Writers).map_err(io)?).map_err(io)?;
     let watching = connect(&real, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sqlite)?;
     let watch = Watch::spawn(watching).map_err(io)?;
     let boot = Boot(options.boot_clock);

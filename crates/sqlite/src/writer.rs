@@ -151,7 +151,7 @@ fn serve(conn: &Connection, turns: &Turns, mut waiting: mpsc::Receiver<Queued>) 
             bytes += next.bytes;
             group.push_back(next);
         }
-        let turn = turns.take();
+        let turn = turns.take(limits::SQLITE_TURN_MAX);
         let mut done = Vec::new();
         let fate = commit(conn, &mut group, &mut done).map_err(|error| match error.into() {
             // What a constraint or a broken file says of a commit; nothing of it was done either.
@@ -243,13 +243,14 @@ mod tests {
     use std::{future::poll_fn, pin::Pin, sync::mpsc as std_mpsc, task::Poll};
 
     use super::*;
+    use crate::lock::Line;
 
     fn writer(dir: &tempfile::TempDir) -> (Writer, Connection) {
         let path = dir.path().join("test.db");
         let conn = Connection::open(&path).unwrap();
         conn.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE t (n INTEGER PRIMARY KEY) STRICT")
             .unwrap();
-        let turns = Turns::open(&path).unwrap();
+        let turns = Turns::open(&path, Line::Writers).unwrap();
         (Writer::spawn(conn, turns).unwrap(), Connection::open(path).unwrap())
     }
 

@@ -55,9 +55,9 @@ pub trait Harness: Send + Sync + Sized + 'static {
 /// Runs one promise, and fails it where it hangs.
 ///
 /// # Panics
-/// After two minutes.
+/// After five minutes.
 pub async fn within_deadline(promise: impl Future<Output = ()>) {
-    tokio::time::timeout(Duration::from_secs(120), promise).await.expect("the store hangs");
+    tokio::time::timeout(Duration::from_secs(300), promise).await.expect("the store hangs");
 }
 
 /// Expands to one test per promise for the harness of this name. The crate that calls it depends on `tokio`.

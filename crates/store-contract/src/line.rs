@@ -98,6 +98,9 @@ impl<B: Between> Store for Line<B> {
     async fn bury(&self, evidence: Evidence) -> StoreResult<Vec<NodeId>> {
         self.pass(Call::Bury, self.store().bury(evidence)).await
     }
+    fn can_be_away(&self) -> bool {
+        self.store().can_be_away()
+    }
     async fn serves(&self, model: &ModelKey) -> StoreResult<bool> {
         self.pass(Call::Serves, self.store().serves(model)).await
     }

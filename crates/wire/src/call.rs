@@ -130,7 +130,7 @@ pub struct SignalAnswer {
 /// The process is alive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// `ok`, or `draining` once a shutdown has begun.
+    /// `ok`, or `draining` once a shutdown has begun; of a server that is asked whether it is ready, `ready`.
     pub status: String,
     /// The version of the server.
     pub version: String,

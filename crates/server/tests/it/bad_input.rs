@@ -75,7 +75,6 @@ async fn bad_input_is_a_problem_with_a_stable_code_and_nothing_is_created() {
         ("GET", "/stream/demo/Steps/1", &[SSE], "", 404, "unknown_task"),
         ("GET", "/", NONE, "", 404, "unknown_route"),
         ("GET", "/metrics", NONE, "", 404, "unknown_route"),
-        ("GET", "/health/ready", NONE, "", 404, "unknown_route"),
         ("GET", "/tasks/demo/Steps/1/2/3", NONE, "", 404, "unknown_route"),
         ("GET", "/tasks/demo//1", NONE, "", 400, "invalid_key"),
         // Methods.

@@ -153,7 +153,8 @@ impl CoordinatorBuilder {
             closing: CancellationToken::new(),
         });
         // A restart waits for no lease: what is certainly dead is taken over before anybody is answered.
-        inner.store.bury(Evidence::Lease).await?;
+        let evidence = if inner.store.can_be_away() { Evidence::Certain } else { Evidence::Lease };
+        inner.store.bury(evidence).await?;
         inner.settle_orphans().await;
         let background = inner.closing.child_token();
         let (rejoin, sweeps, follow) =

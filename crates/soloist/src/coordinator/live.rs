@@ -145,6 +145,11 @@ impl Live {
         (tables.runs.len(), tables.gates.len())
     }
 
+    /// Whether a run is held that was claimed under this session.
+    pub(super) fn has_of(&self, session: &Arc<Session>) -> bool {
+        self.lock().runs.values().any(|run| Arc::ptr_eq(&run.session, session))
+    }
+
     /// Takes a start in.
     pub(super) fn arrive(&self, key: &Key, options: StartOptions) -> Arrived {
         let mut tables = self.lock();

@@ -67,6 +67,19 @@ pub struct Stats {
     pub stuck: usize,
 }
 
+/// Whether a process should be sent new work, and if not, why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// It should.
+    Ready,
+    /// It shuts down.
+    Draining,
+    /// Its last heartbeat did not reach the store, or its lease is over; it joins again by itself.
+    NoLease,
+    /// The store does not answer.
+    NoStore,
+}
+
 /// A page of a task's log.
 #[derive(Debug, Clone)]
 pub struct EventPage {
@@ -290,6 +303,22 @@ impl Coordinator {
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.inner.session().node.clone()
+    }
+
+    /// Whether this process should be sent new work: it is not shutting down, its lease is good, and the store answers
+    /// within `within`. Asks the store, with a read that costs next to nothing.
+    pub async fn readiness(&self, within: Duration) -> Readiness {
+        let inner = &self.inner;
+        if inner.draining.is_cancelled() {
+            return Readiness::Draining;
+        }
+        if !inner.session().healthy() {
+            return Readiness::NoLease;
+        }
+        match tokio::time::timeout(within, inner.store.queued()).await {
+            Ok(Ok(_)) => Readiness::Ready,
+            Ok(Err(_)) | Err(_) => Readiness::NoStore,
+        }
     }
 
     /// What this process has in hand.

@@ -35,6 +35,8 @@ pub(super) struct Session {
     clock: SharedBootClock,
     /// When the last good heartbeat was sent, in nanoseconds since the boot.
     sent: AtomicU64,
+    /// The last heartbeat found no store.
+    missed: AtomicBool,
     /// Work is asked to stop; no more claims.
     pub(super) stop: CancellationToken,
     /// Work is ended or dropped.
@@ -48,6 +50,11 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Whether the last heartbeat came through, and its lease is good.
+    pub(super) fn healthy(&self) -> bool {
+        self.trusted() && !self.missed.load(Ordering::Acquire)
+    }
+
     /// Whether this node's runs are certainly its own.
     pub(super) fn trusted(&self) -> bool {
         self.stage() == Stage::Trusted && !self.stop.is_cancelled()
@@ -157,6 +164,7 @@ async fn present(
         lease: terms.lease,
         clock: terms.clock.clone(),
         sent: AtomicU64::new(0),
+        missed: AtomicBool::new(false),
         stop: CancellationToken::new(),
         drop: CancellationToken::new(),
         runners: terms.runners.clone(),
@@ -193,7 +201,9 @@ fn beat(session: &Session, mut heartbeat: Box<dyn Heartbeat>, asked: &mpsc::Rece
         }
         let sent = session.clock.now();
         wait = part(session.lease, limits::LEASE_RENEW_PERCENT);
-        match heartbeat.renew() {
+        let renewal = heartbeat.renew();
+        session.missed.store(renewal.is_err(), Ordering::Release);
+        match renewal {
             Ok(Renewal::Renewed) => session.renewed(sent),
             Ok(Renewal::Dead) => {
                 tracing::error!(node = %session.node, "the store holds this node for dead; its work stops, and it joins again");
@@ -269,8 +279,12 @@ impl Inner {
                 }
             }
             session.drop.cancel();
-            let inner = self.clone();
-            let _ = tokio::task::spawn_blocking(move || inner.membership.leave()).await;
+            // Whoever leaves is dead at once, and what it still holds is taken from it. Attempts that wait for a store
+            // which is away settle themselves when it is back; the lease is their time for that.
+            if !self.live.has_of(&session) {
+                let inner = self.clone();
+                let _ = tokio::task::spawn_blocking(move || inner.membership.leave()).await;
+            }
             loop {
                 let models = offered(&self.models).cloned().collect();
                 match present(&*self.store, &self.terms, models, self.clock.now()).await {

@@ -29,8 +29,12 @@ impl Inner {
     /// Looks for dead nodes and for what they left, until this process closes.
     pub(super) async fn sweeps(self: Arc<Self>) {
         let boot = &self.terms.clock;
-        // After an outage every lease is over by the store's clock, also those of nodes that only wait as we did.
+        // After an outage every lease is over by the store's clock, also those of nodes that only wait as we did. Who
+        // comes new cannot know whether there was one.
         let mut trust_leases_from = boot.now();
+        if self.store.can_be_away() {
+            trust_leases_from += self.terms.lease;
+        }
         let (mut looked, mut compared, mut tidied) = (boot.now(), boot.now(), boot.now());
         loop {
             tokio::select! {

@@ -398,6 +398,13 @@ pub trait Store: Send + Sync + 'static {
     /// this call has buried.
     async fn bury(&self, evidence: Evidence) -> StoreResult<Vec<NodeId>>;
 
+    /// Whether every node can lose its way to the store at one time, while the store's clock goes on: so it is with a
+    /// database server, which is restarted or fails over. Then all leases are over when it is back, also those of nodes
+    /// that live, and a node that comes new believes none before it has been there for a lease itself.
+    fn can_be_away(&self) -> bool {
+        false
+    }
+
     /// Whether any living node serves a model.
     async fn serves(&self, model: &ModelKey) -> StoreResult<bool>;
 
