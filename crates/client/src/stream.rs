@@ -15,7 +15,7 @@ use reqwest::{Method, Response, StatusCode, header};
 use soloist_wire::sse::{self, Decoder, Frame};
 
 use crate::{
-    Error, Event, Gap,
+    Cursor, Error, Event, Gap,
     path::query,
     transport::{Transport, has_media_type},
 };
@@ -31,7 +31,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(45);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WatchOptions {
     /// Only events after this one; none: from the beginning of the current run.
-    pub after: Option<u64>,
+    pub after: Option<Cursor>,
     /// Stay for the next runs too.
     pub follow: bool,
 }
@@ -60,9 +60,7 @@ pub struct EventStream {
     options: WatchOptions,
     connection: Option<Connection>,
     /// The last event that was handed out, or the position that was asked for.
-    last: Option<u64>,
-    /// The same as the server names it.
-    last_id: Option<String>,
+    last: Option<Cursor>,
     /// The next event must have this seq, where it is known.
     expected: Option<u64>,
     retry: Duration,
@@ -99,8 +97,7 @@ impl EventStream {
             options,
             connection: None,
             last: options.after,
-            last_id: options.after.map(|after| after.to_string()),
-            expected: options.after.map(|after| after + 1),
+            expected: options.after.map(|after| after.seq.saturating_add(1)),
             retry: RETRY,
             tries: 0,
             wait: None,
@@ -108,9 +105,10 @@ impl EventStream {
         }
     }
 
-    /// The last event that was handed out, or the position that the stream began after.
+    /// The last event that was handed out, or the position that the stream began after: what a program stores to go on
+    /// after its own restart (as [`WatchOptions::after`]).
     #[must_use]
-    pub fn cursor(&self) -> Option<u64> {
+    pub fn cursor(&self) -> Option<Cursor> {
         self.last
     }
 
@@ -159,8 +157,8 @@ impl EventStream {
     async fn connect(&mut self) -> Result<Option<Connection>, Error> {
         let mut request =
             self.transport.request(Method::GET, &self.path).header(header::ACCEPT, sse::MEDIA_TYPE);
-        if let Some(id) = &self.last_id {
-            request = request.header("last-event-id", id);
+        if let Some(last) = self.last {
+            request = request.header("last-event-id", last.to_string());
         }
         let answer = tokio::time::timeout(SILENCE_MAX, self.transport.send(request)).await;
         let response = answer.unwrap_or_else(|_| Err(self.transport.unexpected("no answer in time")))?;
@@ -215,26 +213,24 @@ impl EventStream {
                 return Ok(Some(Update::Gap(gap)));
             }
             Frame::Event(message) => {
-                let id = message.id.clone();
                 let event = Event::read(message).map_err(Error::Broken)?;
-                return self.event(event, id).map(Some);
+                return self.event(event).map(Some);
             }
         }
         Ok(None)
     }
 
-    fn event(&mut self, event: Event, id: Option<String>) -> Result<Update, Error> {
+    fn event(&mut self, event: Event) -> Result<Update, Error> {
         if let Some(expected) = self.expected
             && event.seq != expected
         {
-            let last = self.last.map_or_else(|| "nothing".to_owned(), |last| format!("event {last}"));
+            let last = self.last.map_or_else(|| "nothing".to_owned(), |last| format!("event {}", last.seq));
             return Err(Error::Broken(format!(
                 "event {} came after {last}; {expected} was to come",
                 event.seq
             )));
         }
-        self.last = Some(event.seq);
-        self.last_id = id;
+        self.last = Some(event.cursor());
         self.expected = Some(event.seq + 1);
         self.tries = 0;
         if event.is_terminal() && !self.options.follow {

@@ -384,6 +384,7 @@ fn seen(event: &soloist::Event) -> Event {
     };
     Event {
         seq: event.seq,
+        epoch: Some(event.epoch.0),
         run: event.run,
         event_type: event.event_type.to_string(),
         timestamp: event.timestamp.to_string(),

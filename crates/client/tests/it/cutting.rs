@@ -19,6 +19,7 @@ use tokio::{
 pub(crate) struct Request {
     pub(crate) line: String,
     pub(crate) last_event_id: Option<u64>,
+    pub(crate) last_event_id_sent: Option<String>,
     pub(crate) idempotency_key: Option<String>,
     pub(crate) body: String,
 }
@@ -86,7 +87,8 @@ async fn read(connection: &mut TcpStream) -> Option<Request> {
     connection.read_exact(&mut body).await.ok()?;
     Some(Request {
         line,
-        last_event_id: field("last-event-id").map(|id| id.parse().unwrap()),
+        last_event_id: field("last-event-id").map(|id| id.split('-').next().unwrap().parse().unwrap()),
+        last_event_id_sent: field("last-event-id"),
         idempotency_key: field("idempotency-key"),
         body: String::from_utf8(body).unwrap(),
     })
@@ -99,6 +101,10 @@ pub(crate) fn stream_head() -> Vec<u8> {
 
 /// The frames of these events; the last of a log of `of` is `complete`.
 pub(crate) fn frames(seqs: impl IntoIterator<Item = u64>, of: u64) -> Vec<u8> {
+    frames_under(None, seqs, of)
+}
+
+fn frames_under(token: Option<u64>, seqs: impl IntoIterator<Item = u64>, of: u64) -> Vec<u8> {
     let source = Source::new("a", "B", &TaskId::Number(1));
     let mut out = Vec::new();
     retry(&mut out, 1);
@@ -109,7 +115,7 @@ pub(crate) fn frames(seqs: impl IntoIterator<Item = u64>, of: u64) -> Vec<u8> {
         source.event(
             &mut out,
             Format::Full,
-            &Event { seq, token: None, run: 1, event_type, data, timestamp: &"2026-11-23T12:00:00.000000Z" },
+            &Event { seq, token, run: 1, event_type, data, timestamp: &"2026-11-23T12:00:00.000000Z" },
         );
     }
     out
@@ -117,6 +123,11 @@ pub(crate) fn frames(seqs: impl IntoIterator<Item = u64>, of: u64) -> Vec<u8> {
 
 pub(crate) fn stream_of(seqs: impl IntoIterator<Item = u64>, of: u64) -> Vec<u8> {
     [stream_head(), frames(seqs, of)].concat()
+}
+
+/// The same from a server whose ids are `seq-epoch`.
+pub(crate) fn stream_under_epoch(epoch: u64, seqs: impl IntoIterator<Item = u64>, of: u64) -> Vec<u8> {
+    [stream_head(), frames_under(Some(epoch), seqs, of)].concat()
 }
 
 pub(crate) fn no_content() -> Vec<u8> {

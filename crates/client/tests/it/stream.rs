@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use soloist_client::{Client, Error, EventStream, Update, WatchOptions};
+use soloist_client::{Client, Cursor, Error, EventStream, Update, WatchOptions};
 
-use super::cutting::{Server, frames, no_content, problem, stream_head, stream_of};
+use super::cutting::{Server, frames, no_content, problem, stream_head, stream_of, stream_under_epoch};
 
 /// Far more than any of these takes.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn watch(server: &Server, after: Option<u64>) -> EventStream {
+    let after = after.map(Cursor::from);
     Client::new(&server.url).unwrap().watch("a/B/1", WatchOptions { after, follow: false }).unwrap()
 }
 
@@ -68,7 +69,7 @@ async fn s5_a_stream_that_is_cut_at_random_bytes_brings_every_event_once() {
             }
         };
         assert_eq!(seqs, (1..=EVENTS).collect::<Vec<_>>(), "seed {seed}");
-        assert_eq!(stream.cursor(), Some(EVENTS));
+        assert_eq!(stream.cursor(), Some(EVENTS.into()));
         assert!(
             cuts + 1 >= server.seen().iter().filter(|r| r.last_event_id.is_some()).count(),
             "seed {seed}"
@@ -84,6 +85,25 @@ async fn it_comes_back_after_the_last_event_that_it_handed_out() {
     assert_eq!((seqs, cuts), ((1..=5).collect(), 1));
     let asked: Vec<_> = server.seen().into_iter().map(|request| request.last_event_id).collect();
     assert_eq!(asked, [None, Some(2)], "the third frame lacked its blank line");
+}
+
+#[tokio::test]
+async fn s5_a_cursor_that_was_stored_names_the_event_as_exactly_as_the_server_did() {
+    let server =
+        Server::in_turn(vec![stream_under_epoch(3, 1..=2, 9), stream_under_epoch(4, 3..=3, 9)]).await;
+    let mut stream = watch(&server, None);
+    for seq in 1..=2 {
+        assert!(matches!(stream.next().await.unwrap(), Some(Update::Event(event)) if event.seq == seq));
+    }
+    let stored = stream.cursor().unwrap().to_string();
+    assert_eq!(stored, "2-3");
+    // Another program, later.
+    let options = WatchOptions { after: Some(stored.parse().unwrap()), follow: false };
+    let mut stream = Client::new(&server.url).unwrap().watch("a/B/1", options).unwrap();
+    assert_eq!(stream.cursor().unwrap().to_string(), "2-3");
+    let Some(Update::Event(event)) = stream.next().await.unwrap() else { panic!("an event") };
+    assert_eq!(event.cursor().to_string(), "3-4");
+    assert_eq!(server.seen()[1].last_event_id_sent.as_deref(), Some("2-3"));
 }
 
 #[tokio::test]
