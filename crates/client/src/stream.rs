@@ -9,10 +9,11 @@
 //! - It is over after the terminal event, or when the server says that there is nothing left (204).
 //! - A server that cannot be reached at the very first try is an error; later it is waited for.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, fmt, pin::Pin, time::Duration};
 
 use reqwest::{Method, Response, StatusCode, header};
 use soloist_wire::sse::{self, Decoder, Frame};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
     Cursor, Error, Event, Gap,
@@ -26,6 +27,8 @@ const RETRY: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(15);
 /// Silence after which a connection counts as dead: three heartbeats of the server.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
+/// How long a caller that was away for longer than that still waits for what has come meanwhile.
+const LATE_MAX: Duration = Duration::from_secs(1);
 
 /// What is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,7 +61,7 @@ pub struct EventStream {
     transport: Transport,
     path: String,
     options: WatchOptions,
-    connection: Option<Connection>,
+    link: Link,
     /// The last event that was handed out, or the position that was asked for.
     last: Option<Cursor>,
     /// The next event must have this seq, where it is known.
@@ -66,8 +69,6 @@ pub struct EventStream {
     retry: Duration,
     /// Tries in a row that brought no event.
     tries: u32,
-    /// When to come back.
-    wait: Option<Duration>,
     state: State,
 }
 
@@ -80,6 +81,29 @@ enum State {
     Over,
 }
 
+/// How far the way to the server is. All waiting has its end here and not in the future that waits, so that a caller which
+/// cancels that again and again comes as far as one that does not.
+#[derive(Debug)]
+enum Link {
+    /// There is none; it is asked for then.
+    Down { until: Instant },
+    /// Asked for and not answered yet.
+    Asked(Asked),
+    /// Brings events.
+    Open(Connection),
+}
+
+struct Asked {
+    answer: Pin<Box<dyn Future<Output = Result<Response, Error>> + Send>>,
+    silence: Silence,
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asked").field("silence", &self.silence).finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug)]
 struct Connection {
     response: Response,
@@ -87,6 +111,14 @@ struct Connection {
     frames: VecDeque<Frame>,
     /// What the server said last in a comment: why it sends its viewers away.
     comment: String,
+    silence: Silence,
+}
+
+/// How long the server may say nothing.
+#[derive(Debug)]
+struct Silence {
+    until: Instant,
+    is_late: bool,
 }
 
 impl EventStream {
@@ -95,12 +127,11 @@ impl EventStream {
             transport,
             path: query(&path, &[("follow", options.follow.then(|| "true".to_owned()))]),
             options,
-            connection: None,
+            link: Link::Down { until: Instant::now() },
             last: options.after,
             expected: options.after.map(|after| after.seq.saturating_add(1)),
             retry: RETRY,
             tries: 0,
-            wait: None,
             state: State::New,
         }
     }
@@ -112,7 +143,10 @@ impl EventStream {
         self.last
     }
 
-    /// The next update; none once the stream is over. Cancel-safe: an update is handed out or stays.
+    /// The next update; none once the stream is over.
+    ///
+    /// Cancel-safe, also where that is done regularly (in a `select!` with a tick): an update is handed out or stays, and
+    /// what is waited for goes on from where it was.
     ///
     /// # Errors
     /// [`Error::Unreachable`] only where the server never answered; [`Error::Problem`] where it refuses for good (no
@@ -122,49 +156,56 @@ impl EventStream {
             if self.state == State::Over {
                 return Ok(None);
             }
-            if let Some(frame) = self.connection.as_mut().and_then(|connection| connection.frames.pop_front())
-            {
-                if let Some(update) = self.take(frame)? {
-                    return Ok(Some(update));
+            let cut = match &mut self.link {
+                Link::Down { until } => {
+                    sleep_until(*until).await;
+                    self.link = Link::Asked(self.ask());
+                    continue;
                 }
-                continue;
-            }
-            let cut = match &mut self.connection {
-                Some(connection) => match connection.read(&self.transport).await? {
-                    None => continue,
-                    Some(cut) => cut,
-                },
-                None => {
-                    if let Some(wait) = self.wait {
-                        tokio::time::sleep(wait).await;
-                        self.wait = None;
-                    }
-                    match self.connect().await {
-                        Ok(connection) => {
-                            self.connection = connection;
-                            continue;
-                        }
+                Link::Asked(asked) => {
+                    let answer = asked.silence.wait_for(&mut asked.answer).await;
+                    self.link = Link::Down { until: Instant::now() };
+                    let answer =
+                        answer.unwrap_or_else(|| Err(self.transport.unexpected("no answer in time")));
+                    match answer.and_then(|response| self.open(response)) {
+                        Ok(()) => continue,
                         Err(error) => self.cut_or_error(error)?,
                     }
                 }
+                Link::Open(connection) => {
+                    if let Some(frame) = connection.frames.pop_front() {
+                        if let Some(update) = self.take(frame)? {
+                            return Ok(Some(update));
+                        }
+                        continue;
+                    }
+                    match connection.read(&self.transport).await? {
+                        None => continue,
+                        Some(cut) => cut,
+                    }
+                }
             };
-            self.connection = None;
             return Ok(Some(self.cut(cut)));
         }
     }
 
-    /// Asks for the stream; nothing where it is over.
-    async fn connect(&mut self) -> Result<Option<Connection>, Error> {
+    /// Asks for the stream.
+    fn ask(&self) -> Asked {
         let mut request =
             self.transport.request(Method::GET, &self.path).header(header::ACCEPT, sse::MEDIA_TYPE);
         if let Some(last) = self.last {
             request = request.header("last-event-id", last.to_string());
         }
-        let answer = tokio::time::timeout(SILENCE_MAX, self.transport.send(request)).await;
-        let response = answer.unwrap_or_else(|_| Err(self.transport.unexpected("no answer in time")))?;
+        let transport = self.transport.clone();
+        let answer = Box::pin(async move { transport.send(request).await });
+        Asked { answer, silence: Silence::begin() }
+    }
+
+    /// Takes the answer; nothing follows where the stream is over.
+    fn open(&mut self, response: Response) -> Result<(), Error> {
         if response.status() == StatusCode::NO_CONTENT {
             self.state = State::Over;
-            return Ok(None);
+            return Ok(());
         }
         if !has_media_type(&response, sse::MEDIA_TYPE) {
             return Err(self
@@ -172,8 +213,14 @@ impl EventStream {
                 .unexpected(format!("status {} that is no event stream", response.status())));
         }
         self.state = State::Known;
-        let (decoder, frames, comment) = (Decoder::new(), VecDeque::new(), String::new());
-        Ok(Some(Connection { response, decoder, frames, comment }))
+        self.link = Link::Open(Connection {
+            response,
+            decoder: Decoder::new(),
+            frames: VecDeque::new(),
+            comment: String::new(),
+            silence: Silence::begin(),
+        });
+        Ok(())
     }
 
     /// Whether a failed try is waited out.
@@ -194,7 +241,7 @@ impl EventStream {
         let doubled = self.retry.saturating_mul(1 << self.tries.min(10));
         let wait = doubled.min(RETRY_MAX.max(self.retry)).mul_f64(rand::random_range(0.5..=1.0));
         self.tries += 1;
-        self.wait = Some(wait);
+        self.link = Link::Down { until: Instant::now() + wait };
         Update::Cut { cause, wait }
     }
 
@@ -202,7 +249,7 @@ impl EventStream {
         match frame {
             Frame::Retry(milliseconds) => self.retry = Duration::from_millis(milliseconds),
             Frame::Comment(text) => {
-                if let Some(connection) = &mut self.connection {
+                if let Link::Open(connection) = &mut self.link {
                     connection.comment = text;
                 }
             }
@@ -235,7 +282,7 @@ impl EventStream {
         self.tries = 0;
         if event.is_terminal() && !self.options.follow {
             self.state = State::Over;
-            self.connection = None;
+            self.link = Link::Down { until: Instant::now() };
         }
         Ok(Update::Event(event))
     }
@@ -244,18 +291,35 @@ impl EventStream {
 impl Connection {
     /// Reads a chunk and takes it apart, or says why there is none.
     async fn read(&mut self, transport: &Transport) -> Result<Option<String>, Error> {
-        let chunk = match tokio::time::timeout(SILENCE_MAX, self.response.chunk()).await {
-            Ok(Ok(Some(chunk))) => chunk,
-            Ok(Ok(None)) if self.comment.is_empty() => {
+        let chunk = match self.silence.wait_for(self.response.chunk()).await {
+            Some(Ok(Some(chunk))) => chunk,
+            Some(Ok(None)) if self.comment.is_empty() => {
                 return Ok(Some("the server closed the stream".to_owned()));
             }
-            Ok(Ok(None)) => return Ok(Some(format!("the server closed the stream: {}", self.comment))),
-            Ok(Err(e)) => return Ok(Some(transport.broken(&e).to_string())),
-            Err(_) => return Ok(Some(format!("nothing came for {} s", SILENCE_MAX.as_secs()))),
+            Some(Ok(None)) => return Ok(Some(format!("the server closed the stream: {}", self.comment))),
+            Some(Err(e)) => return Ok(Some(transport.broken(&e).to_string())),
+            None => return Ok(Some(format!("nothing came for {} s", SILENCE_MAX.as_secs()))),
         };
+        self.silence = Silence::begin();
         let mut frames = Vec::new();
         self.decoder.feed(&chunk, &mut frames).map_err(|e| Error::Broken(e.to_string()))?;
         self.frames.extend(frames);
         Ok(None)
+    }
+}
+
+impl Silence {
+    fn begin() -> Self {
+        Self { until: Instant::now() + SILENCE_MAX, is_late: false }
+    }
+
+    /// What comes, or none where nothing came for too long.
+    async fn wait_for<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
+        let now = Instant::now();
+        if now > self.until && !self.is_late {
+            self.is_late = true;
+            self.until = now + LATE_MAX;
+        }
+        timeout_at(self.until, what).await.ok()
     }
 }

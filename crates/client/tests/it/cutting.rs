@@ -12,6 +12,7 @@ use soloist_wire::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Notify,
 };
 
 /// One request, as the server saw it.
@@ -53,6 +54,28 @@ impl Server {
                 log.lock().unwrap().push(request.clone());
                 // A client may be gone already; that is its business.
                 let _ = connection.write_all(&answer(&request)).await;
+            }
+        });
+        Self { url, seen, running }
+    }
+
+    /// Answers a request with these parts, each once it is told to, then says nothing more and keeps the connection.
+    pub(crate) async fn told(parts: Vec<Vec<u8>>, told: Arc<Notify>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = seen.clone();
+        let running = tokio::spawn(async move {
+            let mut kept = Vec::new();
+            loop {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                let Some(request) = read(&mut connection).await else { continue };
+                log.lock().unwrap().push(request);
+                for part in &parts {
+                    told.notified().await;
+                    let _ = connection.write_all(part).await;
+                }
+                kept.push(connection);
             }
         });
         Self { url, seen, running }

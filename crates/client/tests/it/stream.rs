@@ -1,9 +1,13 @@
 //! Every event exactly once and in order, however the stream is cut.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use soloist_client::{Client, Cursor, Error, EventStream, Update, WatchOptions};
+use tokio::sync::Notify;
 
 use super::cutting::{Server, frames, no_content, problem, stream_head, stream_of, stream_under_epoch};
 
@@ -104,6 +108,76 @@ async fn s5_a_cursor_that_was_stored_names_the_event_as_exactly_as_the_server_di
     let Some(Update::Event(event)) = stream.next().await.unwrap() else { panic!("an event") };
     assert_eq!(event.cursor().to_string(), "3-4");
     assert_eq!(server.seen()[1].last_event_id_sent.as_deref(), Some("2-3"));
+}
+
+/// A caller that also does something else at each tick, and so cancels what it waited for.
+async fn at_the_tick(stream: &mut EventStream, tick: Duration) -> Option<Result<Option<Update>, Error>> {
+    tokio::time::timeout(tick, stream.next()).await.ok()
+}
+
+#[tokio::test]
+async fn a_caller_that_cancels_at_every_tick_comes_back_after_the_wait() {
+    let cut = [b"retry: 400\n\n".to_vec(), frames(1..=2, 3)].concat();
+    let cut = String::from_utf8(cut).unwrap().replace("retry: 1\n", "");
+    let server = Server::in_turn(vec![[stream_head(), cut.into_bytes()].concat(), stream_of(3..=3, 3)]).await;
+    let mut stream = watch(&server, None);
+    let (begun, mut seqs) = (Instant::now(), Vec::new());
+    while begun.elapsed() < DEADLINE {
+        match at_the_tick(&mut stream, Duration::from_millis(20)).await {
+            Some(Ok(Some(Update::Event(event)))) => seqs.push(event.seq),
+            Some(Ok(Some(Update::Cut { wait, .. }))) => assert!(wait >= Duration::from_millis(200)),
+            Some(Ok(None)) => break,
+            Some(other) => panic!("{other:?}"),
+            None => {}
+        }
+    }
+    assert_eq!(seqs, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_caller_that_cancels_at_every_tick_gets_an_answer_that_takes_longer() {
+    let told = Arc::new(Notify::new());
+    let server = Server::told(vec![stream_of(1..=1, 1)], told.clone()).await;
+    let mut stream = watch(&server, None);
+    for _ in 0..5 {
+        assert!(at_the_tick(&mut stream, Duration::from_millis(20)).await.is_none());
+    }
+    told.notify_one();
+    assert_eq!(all(&mut stream).await.unwrap().0, [1]);
+    assert_eq!(server.seen().len(), 1, "it asked once");
+}
+
+#[tokio::test]
+async fn a_caller_that_cancels_at_every_tick_is_told_of_silence() {
+    let told = Arc::new(Notify::new());
+    told.notify_one();
+    let server = Server::told(vec![stream_of(1..=1, 2)], told).await;
+    let mut stream = watch(&server, None);
+    assert!(matches!(stream.next().await, Ok(Some(Update::Event(_)))));
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    let cause = loop {
+        match at_the_tick(&mut stream, Duration::from_secs(1)).await {
+            Some(Ok(Some(Update::Cut { cause, .. }))) => break cause,
+            Some(other) => panic!("{other:?}"),
+            None => assert!(begun.elapsed() < Duration::from_secs(60), "it waits for a server that is gone"),
+        }
+    };
+    assert_eq!(cause, "nothing came for 45 s");
+}
+
+#[tokio::test]
+async fn a_caller_that_was_away_finds_what_came_meanwhile() {
+    let told = Arc::new(Notify::new());
+    told.notify_one();
+    let server = Server::told(vec![stream_of(1..=1, 2), frames(2..=2, 2)], told.clone()).await;
+    let mut stream = watch(&server, None);
+    assert!(matches!(stream.next().await, Ok(Some(Update::Event(_)))));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(600)).await;
+    tokio::time::resume();
+    told.notify_one();
+    assert_eq!(all(&mut stream).await.unwrap(), (vec![2], 0));
 }
 
 #[tokio::test]
