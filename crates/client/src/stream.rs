@@ -6,6 +6,7 @@
 //! - A stream that was cut is asked for again after the last event that was handed out (`Last-Event-ID`).
 //! - It comes back after the time that the server named (`retry:`), doubled with each try that brought nothing, with
 //!   jitter, so that the viewers of a server that was restarted do not return in one instant.
+//! - A stream that was cut right after a gap is asked for again from the event that the gap announced.
 //! - It is over after the terminal event, or when the server says that there is nothing left (204).
 //! - A server that cannot be reached at the very first try is an error; later it is waited for.
 
@@ -64,6 +65,8 @@ pub struct EventStream {
     link: Link,
     /// The last event that was handed out, or the position that was asked for.
     last: Option<Cursor>,
+    /// Nothing was handed out since a gap that announced this seq.
+    announced: Option<u64>,
     /// The next event must have this seq, where it is known.
     expected: Option<u64>,
     retry: Duration,
@@ -125,10 +128,11 @@ impl EventStream {
     pub(crate) fn new(transport: Transport, path: String, options: WatchOptions) -> Self {
         Self {
             transport,
-            path: query(&path, &[("follow", options.follow.then(|| "true".to_owned()))]),
+            path,
             options,
             link: Link::Down { until: Instant::now() },
             last: options.after,
+            announced: None,
             expected: options.after.map(|after| after.seq.saturating_add(1)),
             retry: RETRY,
             tries: 0,
@@ -137,7 +141,9 @@ impl EventStream {
     }
 
     /// The last event that was handed out, or the position that the stream began after: what a program stores to go on
-    /// after its own restart (as [`WatchOptions::after`]).
+    /// after its own restart (as [`WatchOptions::after`]). None before the first event of a stream that began with the
+    /// current run, and after the gap `unknown_cursor` until an event follows, for there the stream goes on with the
+    /// current run as well.
     #[must_use]
     pub fn cursor(&self) -> Option<Cursor> {
         self.last
@@ -191,10 +197,16 @@ impl EventStream {
 
     /// Asks for the stream.
     fn ask(&self) -> Asked {
-        let mut request =
-            self.transport.request(Method::GET, &self.path).header(header::ACCEPT, sse::MEDIA_TYPE);
-        if let Some(last) = self.last {
-            request = request.header("last-event-id", last.to_string());
+        let (after, follow) = match self.announced {
+            // From just before what was announced, whatever that is by now. Where it begins a run, the one before it ended
+            // the run before, and only who follows is not told that there is nothing left.
+            Some(first_seq) => (Some(Cursor::from(first_seq.saturating_sub(1))), true),
+            None => (self.last, self.options.follow),
+        };
+        let path = query(&self.path, &[("follow", follow.then(|| "true".to_owned()))]);
+        let mut request = self.transport.request(Method::GET, &path).header(header::ACCEPT, sse::MEDIA_TYPE);
+        if let Some(after) = after {
+            request = request.header("last-event-id", after.to_string());
         }
         let transport = self.transport.clone();
         let answer = Box::pin(async move { transport.send(request).await });
@@ -257,6 +269,11 @@ impl EventStream {
                 let gap: Gap =
                     serde_json::from_str(&message.data).map_err(|e| Error::Broken(format!("a gap: {e}")))?;
                 self.expected = Some(gap.first_seq);
+                self.announced = Some(gap.first_seq);
+                if gap.reason != "pruned" {
+                    // The log has no such position; another event may take its place.
+                    self.last = None;
+                }
                 return Ok(Some(Update::Gap(gap)));
             }
             Frame::Event(message) => {
@@ -278,6 +295,7 @@ impl EventStream {
             )));
         }
         self.last = Some(event.cursor());
+        self.announced = None;
         self.expected = Some(event.seq + 1);
         self.tries = 0;
         if event.is_terminal() && !self.options.follow {

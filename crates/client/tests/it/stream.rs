@@ -220,6 +220,29 @@ async fn a_gap_is_handed_out_and_the_stream_goes_on_from_there() {
 }
 
 #[tokio::test]
+async fn s5_a_stream_that_is_cut_right_after_a_gap_goes_on_with_what_the_gap_announced() {
+    for (reason, cursor) in [("unknown_cursor", None), ("pruned", Some(Cursor { seq: 50, epoch: None }))] {
+        let gap = format!("retry: 1\n\nevent: gap\ndata: {{\"reason\":\"{reason}\",\"first_seq\":61}}\n\n");
+        let cut = [stream_head(), gap.into_bytes()].concat();
+        // What stands there by now would be taken for the next event of the old cursor.
+        let server = Server::new(Box::new(move |request| {
+            match (request.last_event_id, request.line.contains("follow=true")) {
+                (Some(50), _) => cut.clone(),
+                // It ended the run before.
+                (Some(60), false) => no_content(),
+                (after, _) => stream_of(after.unwrap() + 1..=63, 63),
+            }
+        }))
+        .await;
+        let mut stream = watch(&server, Some(50));
+        assert!(matches!(stream.next().await.unwrap(), Some(Update::Gap(gap)) if gap.first_seq == 61));
+        assert_eq!(stream.cursor(), cursor, "{reason}");
+        assert_eq!(all(&mut stream).await.unwrap(), (vec![61, 62, 63], 1), "{reason}");
+        assert_eq!(stream.cursor(), Some(63.into()));
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_for_good_is_an_error_and_a_passing_one_is_waited_out() {
     let server = Server::in_turn(vec![problem(404, "unknown_task")]).await;
     assert_eq!(watch(&server, None).next().await.unwrap_err().code(), Some("unknown_task"));
