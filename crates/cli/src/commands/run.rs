@@ -157,8 +157,8 @@ impl Here {
                 let what = format!("how run {run} of {key} ended is not on record any more");
                 return Err(Stop::new(Exit::NotFound, what));
             }
-            if task.status.is_finished() {
-                break Exit::of_status(task.status.as_str());
+            if let Some(exit) = Exit::of_status(task.status.as_str()) {
+                break exit;
             }
             subscription = self.after(&key, subscription.cursor().max(task.run_start_seq)).await?;
         };
