@@ -143,13 +143,13 @@ impl Here {
             false => before,
         };
         let exit = loop {
-            let ended = view.show(&mut subscription).await?;
-            if let Some(exit) = ended {
-                break exit;
-            }
-            if self.coordinator.closing().is_cancelled() {
-                // A signal has ended it, and whoever took that ends the process.
+            let ended = view.show(&mut subscription).await;
+            if self.coordinator.draining().is_cancelled() {
+                // A signal has ended it, and with it maybe the run; whoever took the signal ends the process.
                 std::future::pending::<()>().await;
+            }
+            if let Some(exit) = ended? {
+                break exit;
             }
             // The stream is over and the run need not be: its task may have been deleted and created anew.
             let task = self.coordinator.task(&key).await?;

@@ -198,6 +198,21 @@ fn one_signal_ends_the_command_also_where_the_store_cannot_take_the_cancel() {
 }
 
 #[test]
+fn a_second_signal_is_the_exit_code_whatever_becomes_of_the_run() {
+    for _ in 0..3 {
+        let server = Server::new();
+        let script = "trap '' TERM; echo up; while :; do sleep 0.05; done";
+        let mut running = Running::new(&mut run(&server, "x", script));
+        assert_eq!(value(&running.line())["started"], true);
+        assert_eq!(value(&running.line())["data"]["line"], "up");
+        running.signal(Signal::INT);
+        until(&server.url, "/tasks/cli/run/x", |task| task["status"] == "cancelling");
+        running.signal(Signal::TERM);
+        assert_eq!(running.ended().0.code(), Some(143));
+    }
+}
+
+#[test]
 fn a_terminal_that_closes_cancels_the_run_and_its_stop_key_does_not_suspend_it() {
     let dir = tempfile::tempdir().unwrap();
     let script = "echo up; read go < go; echo on; exec sleep 600";
