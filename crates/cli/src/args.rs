@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, ValueEnum};
 use soloist::Key;
-use soloist_client::IdempotencyKey;
+use soloist_client::{Cursor, IdempotencyKey};
 
 use crate::{
     config::{self, settings, value::Kind},
@@ -265,9 +265,10 @@ pub(crate) enum Policy {
 pub(crate) struct Watch {
     #[arg(value_name = "KEY")]
     pub(crate) key: Key,
-    /// Only events after this one [default: from the beginning of the current run]
-    #[arg(long, value_name = "SEQ")]
-    pub(crate) from: Option<u64>,
+    /// Only events after this one: its seq or, as --json prints it, its cursor, such as 12-3 [default: from the
+    /// beginning of the current run]
+    #[arg(long, value_name = "SEQ|CURSOR")]
+    pub(crate) from: Option<Cursor>,
     /// Stay for the next runs too
     #[arg(long)]
     pub(crate) follow: bool,

@@ -36,12 +36,13 @@ impl Exit {
         }
     }
 
-    /// What a finished task means for whoever waited for it.
-    pub(crate) fn of_status(status: &str) -> Self {
+    /// What the status of a task means for whoever waited for its end; none where it has not ended.
+    pub(crate) fn of_status(status: &str) -> Option<Self> {
         match status {
-            "failed" => Self::Failed,
-            "cancelled" => Self::Cancelled,
-            _ => Self::Completed,
+            "completed" => Some(Self::Completed),
+            "failed" => Some(Self::Failed),
+            "cancelled" => Some(Self::Cancelled),
+            _ => None,
         }
     }
 }

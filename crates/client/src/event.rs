@@ -9,11 +9,15 @@ use serde::{
 use serde_json::value::RawValue;
 use soloist_wire::{RawJson, sse::Message};
 
+use crate::Cursor;
+
 /// One event of a task.
 #[derive(Debug, Clone)]
 pub struct Event {
     /// Its position: dense within the task.
     pub seq: u64,
+    /// The epoch under which it was written, where the server names it.
+    pub epoch: Option<u64>,
     /// The run it belongs to.
     pub run: u64,
     /// Its type.
@@ -31,15 +35,23 @@ impl Event {
         matches!(self.event_type.as_str(), "complete" | "error" | "cancelled")
     }
 
+    /// Where a viewer that has seen it resumes.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        Cursor { seq: self.seq, epoch: self.epoch }
+    }
+
     /// Reads an event, or says what is wrong with it.
     pub(crate) fn read(message: Message) -> Result<Self, String> {
-        let id = message.id.as_deref();
-        let seq = id.and_then(|id| id.split_once('-').map_or(id, |(seq, _)| seq).parse().ok());
-        let seq = seq.ok_or_else(|| format!("an event whose id is no position: {:?}", message.id))?;
+        let id = message.id.as_deref().and_then(|id| id.parse().ok());
+        let Some(Cursor { seq, epoch }) = id else {
+            return Err(format!("an event whose id is no position: {:?}", message.id));
+        };
         let fields: Fields =
             serde_json::from_str(&message.data).map_err(|e| format!("the data of event {seq}: {e}"))?;
         let mut event = Self {
             seq,
+            epoch,
             run: 0,
             event_type: message.event_type,
             timestamp: String::new(),

@@ -17,6 +17,7 @@
 //! ```
 
 mod calls;
+mod cursor;
 mod error;
 mod event;
 mod keyed;
@@ -25,6 +26,7 @@ mod stream;
 mod transport;
 
 pub use calls::{Client, Created, ListFilter};
+pub use cursor::Cursor;
 pub use error::Error;
 pub use event::{Event, Gap};
 pub use keyed::{Answered, IdempotencyKey, Keyed};

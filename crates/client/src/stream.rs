@@ -6,16 +6,18 @@
 //! - A stream that was cut is asked for again after the last event that was handed out (`Last-Event-ID`).
 //! - It comes back after the time that the server named (`retry:`), doubled with each try that brought nothing, with
 //!   jitter, so that the viewers of a server that was restarted do not return in one instant.
+//! - A stream that was cut right after a gap is asked for again from the event that the gap announced.
 //! - It is over after the terminal event, or when the server says that there is nothing left (204).
 //! - A server that cannot be reached at the very first try is an error; later it is waited for.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, fmt, pin::Pin, time::Duration};
 
 use reqwest::{Method, Response, StatusCode, header};
 use soloist_wire::sse::{self, Decoder, Frame};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
-    Error, Event, Gap,
+    Cursor, Error, Event, Gap,
     path::query,
     transport::{Transport, has_media_type},
 };
@@ -26,12 +28,14 @@ const RETRY: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(15);
 /// Silence after which a connection counts as dead: three heartbeats of the server.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
+/// How long a caller that was away for longer than that still waits for what has come meanwhile.
+const LATE_MAX: Duration = Duration::from_secs(1);
 
 /// What is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WatchOptions {
     /// Only events after this one; none: from the beginning of the current run.
-    pub after: Option<u64>,
+    pub after: Option<Cursor>,
     /// Stay for the next runs too.
     pub follow: bool,
 }
@@ -58,18 +62,16 @@ pub struct EventStream {
     transport: Transport,
     path: String,
     options: WatchOptions,
-    connection: Option<Connection>,
+    link: Link,
     /// The last event that was handed out, or the position that was asked for.
-    last: Option<u64>,
-    /// The same as the server names it.
-    last_id: Option<String>,
+    last: Option<Cursor>,
+    /// Nothing was handed out since a gap that announced this seq.
+    announced: Option<u64>,
     /// The next event must have this seq, where it is known.
     expected: Option<u64>,
     retry: Duration,
     /// Tries in a row that brought no event.
     tries: u32,
-    /// When to come back.
-    wait: Option<Duration>,
     state: State,
 }
 
@@ -82,6 +84,29 @@ enum State {
     Over,
 }
 
+/// How far the way to the server is. All waiting has its end here and not in the future that waits, so that a caller which
+/// cancels that again and again comes as far as one that does not.
+#[derive(Debug)]
+enum Link {
+    /// There is none; it is asked for then.
+    Down { until: Instant },
+    /// Asked for and not answered yet.
+    Asked(Asked),
+    /// Brings events.
+    Open(Connection),
+}
+
+struct Asked {
+    answer: Pin<Box<dyn Future<Output = Result<Response, Error>> + Send>>,
+    silence: Silence,
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asked").field("silence", &self.silence).finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug)]
 struct Connection {
     response: Response,
@@ -89,32 +114,45 @@ struct Connection {
     frames: VecDeque<Frame>,
     /// What the server said last in a comment: why it sends its viewers away.
     comment: String,
+    silence: Silence,
+}
+
+/// How long the server may say nothing.
+#[derive(Debug)]
+struct Silence {
+    until: Instant,
+    is_late: bool,
 }
 
 impl EventStream {
     pub(crate) fn new(transport: Transport, path: String, options: WatchOptions) -> Self {
         Self {
             transport,
-            path: query(&path, &[("follow", options.follow.then(|| "true".to_owned()))]),
+            path,
             options,
-            connection: None,
+            link: Link::Down { until: Instant::now() },
             last: options.after,
-            last_id: options.after.map(|after| after.to_string()),
-            expected: options.after.map(|after| after + 1),
+            announced: None,
+            expected: options.after.map(|after| after.seq.saturating_add(1)),
             retry: RETRY,
             tries: 0,
-            wait: None,
             state: State::New,
         }
     }
 
-    /// The last event that was handed out, or the position that the stream began after.
+    /// The last event that was handed out, or the position that the stream began after: what a program stores to go on
+    /// after its own restart (as [`WatchOptions::after`]). None before the first event of a stream that began with the
+    /// current run, and after the gap `unknown_cursor` until an event follows, for there the stream goes on with the
+    /// current run as well.
     #[must_use]
-    pub fn cursor(&self) -> Option<u64> {
+    pub fn cursor(&self) -> Option<Cursor> {
         self.last
     }
 
-    /// The next update; none once the stream is over. Cancel-safe: an update is handed out or stays.
+    /// The next update; none once the stream is over.
+    ///
+    /// Cancel-safe, also where that is done regularly (in a `select!` with a tick): an update is handed out or stays, and
+    /// what is waited for goes on from where it was.
     ///
     /// # Errors
     /// [`Error::Unreachable`] only where the server never answered; [`Error::Problem`] where it refuses for good (no
@@ -124,49 +162,62 @@ impl EventStream {
             if self.state == State::Over {
                 return Ok(None);
             }
-            if let Some(frame) = self.connection.as_mut().and_then(|connection| connection.frames.pop_front())
-            {
-                if let Some(update) = self.take(frame)? {
-                    return Ok(Some(update));
+            let cut = match &mut self.link {
+                Link::Down { until } => {
+                    sleep_until(*until).await;
+                    self.link = Link::Asked(self.ask());
+                    continue;
                 }
-                continue;
-            }
-            let cut = match &mut self.connection {
-                Some(connection) => match connection.read(&self.transport).await? {
-                    None => continue,
-                    Some(cut) => cut,
-                },
-                None => {
-                    if let Some(wait) = self.wait {
-                        tokio::time::sleep(wait).await;
-                        self.wait = None;
-                    }
-                    match self.connect().await {
-                        Ok(connection) => {
-                            self.connection = connection;
-                            continue;
-                        }
+                Link::Asked(asked) => {
+                    let answer = asked.silence.wait_for(&mut asked.answer).await;
+                    self.link = Link::Down { until: Instant::now() };
+                    let answer =
+                        answer.unwrap_or_else(|| Err(self.transport.unexpected("no answer in time")));
+                    match answer.and_then(|response| self.open(response)) {
+                        Ok(()) => continue,
                         Err(error) => self.cut_or_error(error)?,
                     }
                 }
+                Link::Open(connection) => {
+                    if let Some(frame) = connection.frames.pop_front() {
+                        if let Some(update) = self.take(frame)? {
+                            return Ok(Some(update));
+                        }
+                        continue;
+                    }
+                    match connection.read(&self.transport).await? {
+                        None => continue,
+                        Some(cut) => cut,
+                    }
+                }
             };
-            self.connection = None;
             return Ok(Some(self.cut(cut)));
         }
     }
 
-    /// Asks for the stream; nothing where it is over.
-    async fn connect(&mut self) -> Result<Option<Connection>, Error> {
-        let mut request =
-            self.transport.request(Method::GET, &self.path).header(header::ACCEPT, sse::MEDIA_TYPE);
-        if let Some(id) = &self.last_id {
-            request = request.header("last-event-id", id);
+    /// Asks for the stream.
+    fn ask(&self) -> Asked {
+        let (after, follow) = match self.announced {
+            // From just before what was announced, whatever that is by now. Where it begins a run, the one before it ended
+            // the run before, and only who follows is not told that there is nothing left.
+            Some(first_seq) => (Some(Cursor::from(first_seq.saturating_sub(1))), true),
+            None => (self.last, self.options.follow),
+        };
+        let path = query(&self.path, &[("follow", follow.then(|| "true".to_owned()))]);
+        let mut request = self.transport.request(Method::GET, &path).header(header::ACCEPT, sse::MEDIA_TYPE);
+        if let Some(after) = after {
+            request = request.header("last-event-id", after.to_string());
         }
-        let answer = tokio::time::timeout(SILENCE_MAX, self.transport.send(request)).await;
-        let response = answer.unwrap_or_else(|_| Err(self.transport.unexpected("no answer in time")))?;
+        let transport = self.transport.clone();
+        let answer = Box::pin(async move { transport.send(request).await });
+        Asked { answer, silence: Silence::begin() }
+    }
+
+    /// Takes the answer; nothing follows where the stream is over.
+    fn open(&mut self, response: Response) -> Result<(), Error> {
         if response.status() == StatusCode::NO_CONTENT {
             self.state = State::Over;
-            return Ok(None);
+            return Ok(());
         }
         if !has_media_type(&response, sse::MEDIA_TYPE) {
             return Err(self
@@ -174,8 +225,14 @@ impl EventStream {
                 .unexpected(format!("status {} that is no event stream", response.status())));
         }
         self.state = State::Known;
-        let (decoder, frames, comment) = (Decoder::new(), VecDeque::new(), String::new());
-        Ok(Some(Connection { response, decoder, frames, comment }))
+        self.link = Link::Open(Connection {
+            response,
+            decoder: Decoder::new(),
+            frames: VecDeque::new(),
+            comment: String::new(),
+            silence: Silence::begin(),
+        });
+        Ok(())
     }
 
     /// Whether a failed try is waited out.
@@ -196,7 +253,7 @@ impl EventStream {
         let doubled = self.retry.saturating_mul(1 << self.tries.min(10));
         let wait = doubled.min(RETRY_MAX.max(self.retry)).mul_f64(rand::random_range(0.5..=1.0));
         self.tries += 1;
-        self.wait = Some(wait);
+        self.link = Link::Down { until: Instant::now() + wait };
         Update::Cut { cause, wait }
     }
 
@@ -204,7 +261,7 @@ impl EventStream {
         match frame {
             Frame::Retry(milliseconds) => self.retry = Duration::from_millis(milliseconds),
             Frame::Comment(text) => {
-                if let Some(connection) = &mut self.connection {
+                if let Link::Open(connection) = &mut self.link {
                     connection.comment = text;
                 }
             }
@@ -212,34 +269,38 @@ impl EventStream {
                 let gap: Gap =
                     serde_json::from_str(&message.data).map_err(|e| Error::Broken(format!("a gap: {e}")))?;
                 self.expected = Some(gap.first_seq);
+                self.announced = Some(gap.first_seq);
+                if gap.reason != "pruned" {
+                    // The log has no such position; another event may take its place.
+                    self.last = None;
+                }
                 return Ok(Some(Update::Gap(gap)));
             }
             Frame::Event(message) => {
-                let id = message.id.clone();
                 let event = Event::read(message).map_err(Error::Broken)?;
-                return self.event(event, id).map(Some);
+                return self.event(event).map(Some);
             }
         }
         Ok(None)
     }
 
-    fn event(&mut self, event: Event, id: Option<String>) -> Result<Update, Error> {
+    fn event(&mut self, event: Event) -> Result<Update, Error> {
         if let Some(expected) = self.expected
             && event.seq != expected
         {
-            let last = self.last.map_or_else(|| "nothing".to_owned(), |last| format!("event {last}"));
+            let last = self.last.map_or_else(|| "nothing".to_owned(), |last| format!("event {}", last.seq));
             return Err(Error::Broken(format!(
                 "event {} came after {last}; {expected} was to come",
                 event.seq
             )));
         }
-        self.last = Some(event.seq);
-        self.last_id = id;
+        self.last = Some(event.cursor());
+        self.announced = None;
         self.expected = Some(event.seq + 1);
         self.tries = 0;
         if event.is_terminal() && !self.options.follow {
             self.state = State::Over;
-            self.connection = None;
+            self.link = Link::Down { until: Instant::now() };
         }
         Ok(Update::Event(event))
     }
@@ -248,18 +309,35 @@ impl EventStream {
 impl Connection {
     /// Reads a chunk and takes it apart, or says why there is none.
     async fn read(&mut self, transport: &Transport) -> Result<Option<String>, Error> {
-        let chunk = match tokio::time::timeout(SILENCE_MAX, self.response.chunk()).await {
-            Ok(Ok(Some(chunk))) => chunk,
-            Ok(Ok(None)) if self.comment.is_empty() => {
+        let chunk = match self.silence.wait_for(self.response.chunk()).await {
+            Some(Ok(Some(chunk))) => chunk,
+            Some(Ok(None)) if self.comment.is_empty() => {
                 return Ok(Some("the server closed the stream".to_owned()));
             }
-            Ok(Ok(None)) => return Ok(Some(format!("the server closed the stream: {}", self.comment))),
-            Ok(Err(e)) => return Ok(Some(transport.broken(&e).to_string())),
-            Err(_) => return Ok(Some(format!("nothing came for {} s", SILENCE_MAX.as_secs()))),
+            Some(Ok(None)) => return Ok(Some(format!("the server closed the stream: {}", self.comment))),
+            Some(Err(e)) => return Ok(Some(transport.broken(&e).to_string())),
+            None => return Ok(Some(format!("nothing came for {} s", SILENCE_MAX.as_secs()))),
         };
+        self.silence = Silence::begin();
         let mut frames = Vec::new();
         self.decoder.feed(&chunk, &mut frames).map_err(|e| Error::Broken(e.to_string()))?;
         self.frames.extend(frames);
         Ok(None)
+    }
+}
+
+impl Silence {
+    fn begin() -> Self {
+        Self { until: Instant::now() + SILENCE_MAX, is_late: false }
+    }
+
+    /// What comes, or none where nothing came for too long.
+    async fn wait_for<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
+        let now = Instant::now();
+        if now > self.until && !self.is_late {
+            self.is_late = true;
+            self.until = now + LATE_MAX;
+        }
+        timeout_at(self.until, what).await.ok()
     }
 }

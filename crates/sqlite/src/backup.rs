@@ -71,7 +71,7 @@ pub enum BackupError {
 
 /// Copies a database, in use or not, to a new file that only its owner can read; blocks until that is on disk. The file
 /// is a database of its own: open it with [`SqliteStore::open`](crate::SqliteStore::open). Where this is broken off,
-/// there is no such file; a process that is killed leaves a part of it under a name that begins with a dot.
+/// there is no such file; a process that is killed leaves a part of it in a directory whose name begins with a dot.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -99,7 +99,9 @@ pub fn backup(
         return Err(exists());
     }
     let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let part = tempfile::Builder::new().prefix(".soloist-backup-").tempfile_in(directory).map_err(io)?;
+    // A directory, so that what SQLite keeps beside a database goes with it wherever this is broken off.
+    let room = tempfile::Builder::new().prefix(".soloist-backup-").tempdir_in(directory).map_err(io)?;
+    let part = tempfile::NamedTempFile::new_in(room.path()).map_err(io)?;
     let copied = copy(source, part.path(), &mut progress).map_err(sqlite)?;
     part.as_file().sync_all().map_err(io)?;
     part.persist_noclobber(to).map_err(|refused| match refused.error.kind() {

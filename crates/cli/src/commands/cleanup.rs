@@ -46,12 +46,16 @@ pub(crate) async fn cleanup(args: Cleanup, client: &Client, out: &Out) -> Result
             let page = client.tasks(&filter).await?;
             for task in page.tasks.iter().filter(|task| is_older(task, before)) {
                 bar.inc(1);
+                let Some(events) = events(client, task).await? else {
+                    cleaned.skipped += 1;
+                    continue;
+                };
                 if args.dry_run && !out.json() {
-                    bar.suspend(|| out.line(&said(task)))?;
+                    bar.suspend(|| out.line(&said(task, events)))?;
                 }
                 if args.dry_run || delete(client, task).await? {
                     cleaned.tasks += 1;
-                    cleaned.events += task.last_seq;
+                    cleaned.events += events;
                 } else {
                     cleaned.skipped += 1;
                 }
@@ -77,6 +81,22 @@ fn is_older(task: &TaskRecord, before: Timestamp) -> bool {
     end.and_then(|end| end.parse::<Timestamp>().ok()).is_some_and(|end| end < before)
 }
 
+/// How many events it has; none where it is not there any more. The log of a task that was created anew goes on with the
+/// numbers of the deleted one, which are not its own.
+async fn events(client: &Client, task: &TaskRecord) -> Result<Option<u64>, Error> {
+    if task.run <= 1 {
+        return Ok(Some(task.last_seq));
+    }
+    match client.events(&task.key(), 0, Some(1)).await {
+        Ok(page) => {
+            let first = page.events.first().map_or(task.last_seq + 1, |event| event.seq);
+            Ok(Some((task.last_seq + 1).saturating_sub(first)))
+        }
+        Err(error) if error.code() == Some("unknown_task") => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether it is this call that deleted it.
 async fn delete(client: &Client, task: &TaskRecord) -> Result<bool, Error> {
     match client.delete(&task.key(), Some(task.run)).await {
@@ -86,9 +106,9 @@ async fn delete(client: &Client, task: &TaskRecord) -> Result<bool, Error> {
     }
 }
 
-fn said(task: &TaskRecord) -> String {
+fn said(task: &TaskRecord, events: u64) -> String {
     let (key, status) = (plain(&task.key()), status(&task.status));
-    format!("{key}  {status}  {} events  created {}", task.last_seq, ago(&task.created_at))
+    format!("{key}  {status}  {events} events  created {}", ago(&task.created_at))
 }
 
 fn summary(cleaned: &Cleaned, hours: u32) -> String {

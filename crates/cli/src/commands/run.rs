@@ -135,7 +135,7 @@ impl Here {
         let (is_ours, run) = (matches!(start, Start::Started { .. }), run_of(&start));
         // Before anything is printed, which may block.
         let stopping = tokio::spawn(self.stop_when_told(stopping, &key, is_ours.then_some(run)));
-        let mut view = View { run, is_ours, screen: Some(Screen::new(out)), out };
+        let mut view = View { run, screen: Some(Screen::new(out)), is_told: false, out };
         view.print(|_| say(&key, &start, out));
         // A run that was there before this call looked is shown from its first event.
         let mut subscription = match before.task().run == run {
@@ -143,13 +143,20 @@ impl Here {
             false => before,
         };
         let exit = loop {
-            let ended = view.show(&mut subscription).await?;
-            if let Some(exit) = ended {
-                break exit;
-            }
-            if self.coordinator.closing().is_cancelled() {
-                // A signal has ended it, and whoever took that ends the process.
+            let ended = view.show(&mut subscription).await;
+            if self.coordinator.draining().is_cancelled() {
+                // A signal has ended it, and with it maybe the run; whoever took the signal ends the process.
                 std::future::pending::<()>().await;
+            }
+            match ended {
+                Ok(Some(exit)) => break exit,
+                Ok(None) => {}
+                // What cannot be read will not be read later; a command that runs here goes on to its end all the same.
+                Err(error) if is_ours => {
+                    view.told_once(&format!("{error}; the command goes on, and is not shown any more"));
+                    sleep(limits::RUN_ASK_AGAIN).await;
+                }
+                Err(error) => return Err(error.into()),
             }
             // The stream is over and the run need not be: its task may have been deleted and created anew.
             let task = self.coordinator.task(&key).await?;
@@ -157,8 +164,8 @@ impl Here {
                 let what = format!("how run {run} of {key} ended is not on record any more");
                 return Err(Stop::new(Exit::NotFound, what));
             }
-            if task.status.is_finished() {
-                break Exit::of_status(task.status.as_str());
+            if let Some(exit) = Exit::of_status(task.status.as_str()) {
+                break exit;
             }
             subscription = self.after(&key, subscription.cursor().max(task.run_start_seq)).await?;
         };
@@ -316,16 +323,19 @@ fn say(key: &Key, start: &Start, out: &Out) -> Result<(), Stop> {
 /// A run that is shown until its end.
 struct View<'a> {
     run: u64,
-    /// Whether its command runs here.
-    is_ours: bool,
     /// None once nothing more can be printed.
     screen: Option<Screen<'a>>,
+    /// Whether it was said that it cannot be read.
+    is_told: bool,
     out: &'a Out,
 }
 
 impl<'a> View<'a> {
     /// How the run ended; none where the stream is over before that.
-    async fn show(&mut self, subscription: &mut Subscription) -> Result<Option<Exit>, Stop> {
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`]; a store that cannot be asked is asked again.
+    async fn show(&mut self, subscription: &mut Subscription) -> soloist::Result<Option<Exit>> {
         loop {
             let slice = match subscription.next().await {
                 Ok(Some(Delivery::Events(slice))) => slice,
@@ -335,8 +345,7 @@ impl<'a> View<'a> {
                     continue;
                 }
                 Ok(None) => return Ok(None),
-                // What cannot be read will not be read later; a command that runs here is not ended for that.
-                Err(error @ Error::Corrupt { .. }) if !self.is_ours => return Err(error.into()),
+                Err(error @ Error::Corrupt { .. }) => return Err(error),
                 Err(error) => {
                     self.print(|screen| {
                         screen.note(&format!("{error}; it is read again"));
@@ -362,6 +371,12 @@ impl<'a> View<'a> {
         }
     }
 
+    fn told_once(&mut self, text: &str) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            self.out.note(text);
+        }
+    }
+
     /// Prints, for as long as that is possible: neither the command nor the exit code depend on it.
     fn print(&mut self, print: impl FnOnce(&mut Screen<'a>) -> Result<(), Stop>) {
         let Some(screen) = &mut self.screen else { return };
@@ -384,6 +399,7 @@ fn seen(event: &soloist::Event) -> Event {
     };
     Event {
         seq: event.seq,
+        epoch: Some(event.epoch.0),
         run: event.run,
         event_type: event.event_type.to_string(),
         timestamp: event.timestamp.to_string(),
@@ -475,6 +491,40 @@ mod tests {
         assert_eq!(here.begin(&args()).await.unwrap().start, Start::Started { run: 2 });
         assert!(!store.is_due.load(SeqCst), "it was deleted in between");
         end(&here, 2, "true").await;
+    }
+
+    /// A store whose events cannot be read.
+    struct Broken(MemoryStore);
+
+    #[async_trait]
+    impl Between for Broken {
+        fn store(&self) -> &dyn Store {
+            &self.0
+        }
+
+        async fn before(&self, call: Call<'_>) -> StoreResult<()> {
+            match call {
+                Call::Events => Err(soloist::StoreError::Corrupt("broken".to_owned())),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_whose_events_cannot_be_read_goes_on_and_its_end_is_the_exit_code() {
+        let store = MemoryStore::new();
+        let (owner, broken) =
+            (here(Arc::new(store.clone())).await, here(Arc::new(Line(Broken(store)))).await);
+        let begun = owner.begin(&args()).await.unwrap();
+        assert_eq!(begun.start, Start::Started { run: 1 });
+        // As for the one that runs it where it has fallen behind what is kept in memory.
+        let before = broken.after(&key(), 0).await.unwrap();
+        let begun = Begun { before, ..begun };
+        let stopping = Stopping::new(Owner::Supervisor).unwrap();
+        let (args, out) = (args(), Out::new(true));
+        let see = broken.see(begun, &args, stopping, &out);
+        let (exit, ()) = tokio::join!(see, end(&owner, 1, "true"));
+        assert_eq!(format!("{:?}", exit.unwrap()), format!("{:?}", ExitCode::from(Exit::Completed as u8)));
     }
 
     #[tokio::test]

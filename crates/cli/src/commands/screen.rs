@@ -6,7 +6,7 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use soloist_client::{Event, Gap};
-use soloist_wire::EventRecord;
+use soloist_wire::RawJson;
 
 use super::progress::{Position, Progress};
 use crate::{
@@ -20,6 +20,18 @@ pub(crate) struct Screen<'a> {
     progress: Progress,
 }
 
+/// An event, for machines.
+#[derive(Serialize)]
+struct Line<'a> {
+    seq: u64,
+    run: u64,
+    r#type: &'a str,
+    data: &'a RawJson,
+    timestamp: &'a str,
+    /// What `watch --from` takes to go on after this event.
+    cursor: String,
+}
+
 impl<'a> Screen<'a> {
     pub(crate) fn new(out: &'a Out) -> Self {
         Self { out, bar: None, progress: Progress::default() }
@@ -27,8 +39,14 @@ impl<'a> Screen<'a> {
 
     pub(crate) fn event(&mut self, event: Event) -> Result<(), Stop> {
         if self.out.json() {
-            let Event { seq, run, event_type, timestamp, data } = event;
-            return self.out.value(&EventRecord { seq, run, event_type, data, text: false, timestamp });
+            return self.out.value(&Line {
+                seq: event.seq,
+                run: event.run,
+                r#type: &event.event_type,
+                data: &event.data,
+                timestamp: &event.timestamp,
+                cursor: event.cursor().to_string(),
+            });
         }
         let position = self.progress.take(event.run, &event.data);
         self.print(&render::event(&event))?;
@@ -43,13 +61,13 @@ impl<'a> Screen<'a> {
 
     pub(crate) fn gap(&self, gap: &Gap) -> Result<(), Stop> {
         #[derive(Serialize)]
-        struct Line<'a> {
+        struct Missing<'a> {
             r#type: &'static str,
             reason: &'a str,
             first_seq: u64,
         }
         if self.out.json() {
-            return self.out.value(&Line { r#type: "gap", reason: &gap.reason, first_seq: gap.first_seq });
+            return self.out.value(&Missing { r#type: "gap", reason: &gap.reason, first_seq: gap.first_seq });
         }
         self.note(&format!(
             "events are missing here ({}); event {} is next",

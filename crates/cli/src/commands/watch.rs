@@ -1,14 +1,14 @@
 //! `soloist watch`
 //!
-//! Ends as the task ended.
+//! Ends as the run that it showed ended, or the one whose end it was given as where to begin.
 
-use soloist_client::{Client, Update, WatchOptions};
+use soloist_client::{Client, Cursor, Update, WatchOptions};
 
 use super::screen::Screen;
 use crate::{
     args::Watch,
     exit::{Exit, Stop},
-    render::Out,
+    render::{Out, status},
 };
 
 pub(crate) async fn watch(args: Watch, client: &Client, out: &Out) -> Result<Exit, Stop> {
@@ -29,9 +29,35 @@ pub(crate) async fn watch(args: Watch, client: &Client, out: &Out) -> Result<Exi
         }
     }
     screen.close();
-    Ok(match ending.as_deref().and_then(Exit::of_ending) {
-        Some(exit) => exit,
-        // There was nothing left to see: the record says how it ended.
-        None => Exit::of_status(&client.task(&key).await?.status),
-    })
+    match ending.as_deref().and_then(Exit::of_ending) {
+        Some(exit) => Ok(exit),
+        None => nothing_left(&key, stream.cursor(), client, out).await,
+    }
+}
+
+/// There was nothing left to see, because the event after which it was to begin ended a run. What is on record says how,
+/// and whether that is the newest run.
+async fn nothing_left(key: &str, after: Option<Cursor>, client: &Client, out: &Out) -> Result<Exit, Stop> {
+    let task = client.task(key).await?;
+    let seq = after.map_or(task.last_seq, |after| after.seq);
+    if seq >= task.last_seq
+        && let Some(exit) = Exit::of_status(&task.status)
+    {
+        return Ok(exit);
+    }
+    let newer = format!("run {} is {}, and `soloist watch {key}` shows it", task.run, status(&task.status));
+    let named = client.events(key, seq.saturating_sub(1), Some(1)).await?.events.into_iter().next();
+    let named = named.filter(|event| event.seq == seq && event.run < task.run);
+    match named.map(|event| (Exit::of_ending(&event.event_type), event.run)) {
+        Some((Some(exit), run)) => {
+            out.note(&format!("event {seq} of {key} ended run {run}; {newer}"));
+            Ok(exit)
+        }
+        _ => Err(Stop::new(
+            Exit::Refused,
+            format!(
+                "how the run went that ended with event {seq} of {key} is not on record any more; {newer}"
+            ),
+        )),
+    }
 }

@@ -1,5 +1,7 @@
 //! `soloist backup`: what it refuses, and that it leaves nothing behind then.
 
+use std::process::Command;
+
 use super::program::{Done, Server, soloist};
 
 #[test]
@@ -24,6 +26,33 @@ fn a_copy_never_takes_the_name_of_a_file_that_is_there_and_says_what_is_wrong() 
     let names = server.dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
     let left: Vec<_> = names.filter(|name| !name.to_string_lossy().starts_with("soloist.db")).collect();
     assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
+fn a_copy_that_finds_no_room_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    soloist_sqlite::SqliteStore::open(dir.path().join("soloist.db")).unwrap();
+    std::fs::create_dir(dir.path().join("small")).unwrap();
+    let size = std::fs::metadata(dir.path().join("soloist.db")).unwrap().len() >> 10;
+    // Where it is the copy itself that has no room, and where only what is done with it has none. Disks of a namespace of
+    // its own, which go with it.
+    let script = "for size in \"$@\"; do mount -t tmpfs -o size=${size}k none small && \
+                  { \"$0\" backup small/copy.db; echo \"exit $?\"; ls -A small; umount small; }; done";
+    let sizes: Vec<u64> = [4, 64].into_iter().chain((size - 24..=size + 48).step_by(4)).collect();
+    let mut shell = Command::new("unshare");
+    shell.current_dir(dir.path()).args(["--map-root-user", "--mount", "sh", "-c", script]);
+    shell.arg(soloist(dir.path()).get_program()).args(sizes.iter().map(u64::to_string));
+    let done = Done::of(shell.output().unwrap()).exits(0);
+    let lines: Vec<_> = done.out.lines().collect();
+    let refused = lines.iter().take_while(|line| **line == "exit 1").count();
+    assert!(refused >= sizes.iter().filter(|room| **room < size).count(), "{done:?}");
+    for (copied, line) in lines[refused..].chunks(3).zip(refused..) {
+        assert!(
+            matches!(copied, [said, "exit 0", "copy.db"] if said.starts_with("copied")),
+            "{line}: {done:?}"
+        );
+    }
+    assert_eq!(lines.len(), refused + 3 * (sizes.len() - refused), "{done:?}");
 }
 
 #[test]

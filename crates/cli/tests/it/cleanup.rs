@@ -38,3 +38,21 @@ fn old_finished_tasks_are_deleted_with_their_events_and_nothing_else() {
     server.run(&["show", "demo/ExampleTask/done-1"]).exits(3);
     server.run(&["cleanup"]).exits(2);
 }
+
+#[test]
+fn the_events_of_a_task_that_was_created_anew_are_counted_without_those_of_the_deleted_one() {
+    let server = Server::new();
+    let key = "demo/ExampleTask/a";
+    for runs in [1, 2] {
+        server.run(&["create", key, "--input", r#"{"message":"m","delay_ms":0}"#]).exits(0);
+        for _ in 0..runs {
+            server.run(&["start", key]).exits(0);
+            server.run(&["watch", key]).exits(0);
+        }
+        let events = 5 * runs;
+        let dry = server.run(&["cleanup", "--hours", "0", "--dry-run"]).exits(0);
+        assert!(dry.out.contains(&format!("completed  {events} events")), "{dry:?}");
+        let cleaned = server.run(&["--json", "cleanup", "--hours", "0"]).exits(0).json();
+        assert_eq!((&cleaned["tasks"], &cleaned["events"]), (&1.into(), &events.into()));
+    }
+}

@@ -67,6 +67,34 @@ fn the_exit_code_of_a_watch_is_how_the_task_ended() {
 }
 
 #[test]
+fn a_watch_from_the_end_of_an_older_run_tells_of_that_run_and_names_the_newer_one() {
+    let server = Server::new();
+    let key = "demo/ContinueTask/c";
+    let last = || server.run(&["--json", "show", key]).exits(0).json()["last_seq"].to_string();
+    server.run(&["create", key, "--input", r#"{"message":"m"}"#, "--start"]).exits(0);
+    server.run(&["cancel", key, "--wait"]).exits(0);
+    let first = last();
+    let done = server.run(&["watch", key, "--from", &first]).exits(4);
+    assert_eq!((done.out, done.err), (String::new(), String::new()));
+    server.run(&["start", key]).exits(0);
+    let said = |status: &str| {
+        format!("event {first} of {key} ended run 1; run 2 is {status}, and `soloist watch {key}` shows it\n")
+    };
+    assert_eq!(server.run(&["watch", key, "--from", &first]).exits(4).err, said("running"));
+    server.run(&["signal", key, "continue"]).exits(0);
+    server.run(&["watch", key]).exits(0);
+    assert_eq!(server.run(&["watch", key, "--from", &first]).exits(4).err, said("completed"));
+    assert_eq!(server.run(&["watch", key, "--from", &last()]).exits(0).err, "");
+
+    // Created anew: its log goes on, and how the old one ended is gone with it.
+    let old = last();
+    server.run(&["cleanup", "--hours", "0"]).exits(0);
+    server.run(&["create", key, "--input", r#"{"message":"m"}"#, "--start"]).exits(0);
+    let refused = server.run(&["watch", key, "--from", &old]).exits(6);
+    assert!(refused.err.contains("not on record any more; run 3 is running"), "{refused:?}");
+}
+
+#[test]
 fn a_cancel_that_names_another_run_leaves_the_active_one_alone() {
     let server = Server::new();
     let key = "demo/ContinueTask/c";

@@ -30,9 +30,11 @@ fn s5_a_viewer_of_events_that_a_power_cut_has_taken_is_told_of_the_gap() {
     // What the disk has kept, of a moment before that of the power cut.
     server.run(&["backup", "kept.db"]).exits(0);
     let kept = last_seq(&server, key);
-    let mut seen = 0;
+    let (mut seen, mut cursor) = (0, String::new());
     while seen < kept + 50 {
-        seen = event(&mut watch)["seq"].as_u64().unwrap();
+        let event = event(&mut watch);
+        seen = event["seq"].as_u64().unwrap();
+        cursor = event["cursor"].as_str().unwrap().to_owned();
     }
     watch.signal(Signal::STOP);
     let seen = last_seq(&server, key).max(seen);
@@ -63,6 +65,12 @@ fn s5_a_viewer_of_events_that_a_power_cut_has_taken_is_told_of_the_gap() {
     assert_eq!(gap["reason"], "unknown_cursor");
     let first = event(&mut watch);
     assert_eq!((&first["seq"], &first["run"]), (&gap["first_seq"], &json!(2)));
+    // Nor does a program that stored where it was, and asks anew.
+    assert_eq!(cursor, format!("{}-1", cursor.split('-').next().unwrap()));
+    let mut resumed = Running::new(&mut server.command(&["--json", "watch", key, "--from", &cursor]));
+    assert_eq!(event(&mut resumed), gap);
+    assert_eq!(event(&mut resumed), first);
+    server.run(&["watch", key, "--from", "12-"]).exits(2);
 }
 
 #[test]

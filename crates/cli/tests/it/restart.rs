@@ -44,6 +44,30 @@ fn a_watch_goes_on_over_a_killed_server_without_losing_or_doubling_an_event() {
 }
 
 #[test]
+fn s5_a_watch_that_is_cut_right_after_a_gap_shows_the_run_that_the_gap_announced() {
+    let key = "t/Sleep/s";
+    let file = "[[model]]\napp = \"t\"\nmodel = \"Sleep\"\nrunner = \"exec\"\n\
+                command = [\"sh\", \"-c\", \"test -e again && exec sleep 600; touch again\"]\n";
+    let mut server = Server::configured(file);
+    server.run(&["create", key, "--start"]).exits(0);
+    server.run(&["watch", key]).exits(0);
+    server.run(&["start", key]).exits(0);
+    // A position that the log has not reached; the run is silent.
+    let mut watch = Running::new(&mut server.command(&["--json", "watch", key, "--from", "3"]));
+    let line = |watch: &mut Running| serde_json::from_str::<serde_json::Value>(&watch.line()).unwrap();
+    let gap = line(&mut watch);
+    assert_eq!((&gap["type"], &gap["first_seq"]), (&"gap".into(), &2.into()));
+    let address = server.address();
+    let killed = server.take();
+    killed.signal(Signal::KILL);
+    killed.ended();
+    server.up(&address);
+    let ending = line(&mut watch);
+    assert_eq!((&ending["type"], &ending["seq"], &ending["run"]), (&"error".into(), &2.into(), &2.into()));
+    assert_eq!(watch.ended().0.code(), Some(1));
+}
+
+#[test]
 fn a_watch_over_a_restart_ends_as_the_task_ended() {
     let mut server = Server::new();
     let key = "demo/ContinueTask/c";

@@ -198,6 +198,58 @@ fn one_signal_ends_the_command_also_where_the_store_cannot_take_the_cancel() {
 }
 
 #[test]
+fn a_second_signal_is_the_exit_code_whatever_becomes_of_the_run() {
+    for _ in 0..3 {
+        let server = Server::new();
+        let script = "trap '' TERM; echo up; while :; do sleep 0.05; done";
+        let mut running = Running::new(&mut run(&server, "x", script));
+        assert_eq!(value(&running.line())["started"], true);
+        assert_eq!(value(&running.line())["data"]["line"], "up");
+        running.signal(Signal::INT);
+        until(&server.url, "/tasks/cli/run/x", |task| task["status"] == "cancelling");
+        running.signal(Signal::TERM);
+        assert_eq!(running.ended().0.code(), Some(143));
+    }
+}
+
+#[test]
+fn an_attached_call_does_not_take_a_task_that_was_made_anew_for_the_one_that_it_watched() {
+    let server = Server::new();
+    let mut running = Running::new(&mut run(&server, "x", "echo up; exec sleep 600"));
+    assert_eq!(value(&running.line())["started"], true);
+    let mut second = Running::new(&mut run(&server, "x", "true"));
+    assert_eq!(value(&second.line())["started"], false);
+    assert_eq!(value(&second.line())["data"]["line"], "up");
+    second.signal(Signal::STOP);
+    server.run(&["cancel", "cli/run/x", "--wait"]).exits(0);
+    running.ended();
+    server.run(&["cleanup", "--hours", "0"]).exits(0);
+    let mut anew = Running::new(&mut run(&server, "x", "echo up; exec sleep 600"));
+    assert_eq!(value(&anew.line())["run"], 2);
+    second.signal(Signal::CONT);
+    let (status, err) = second.ended();
+    assert_eq!(status.code(), Some(3), "{err}");
+    assert!(err.contains("how run 1 of cli/run/x ended is not on record any more"), "{err}");
+}
+
+#[test]
+fn an_attached_call_says_that_the_store_is_corrupt_and_does_not_ask_for_ever() {
+    let server = Server::new();
+    let mut running = Running::new(&mut run(&server, "x", "echo up; exec sleep 600"));
+    assert_eq!(value(&running.line())["started"], true);
+    assert_eq!(value(&running.line())["data"]["line"], "up");
+    let store = rusqlite::Connection::open(server.dir.path().join("soloist.db")).unwrap();
+    let broken = "UPDATE event SET data = CAST(x'ff' AS TEXT)";
+    assert_eq!(store.execute(broken, []).unwrap(), 1);
+    let done = Done::of(run(&server, "x", "true").output().unwrap()).exits(5);
+    assert!(done.err.contains("store_corrupt"), "{done:?}");
+    // The call whose command runs goes on.
+    running.signal(Signal::INT);
+    assert_eq!(value(&running.line())["type"], "cancelled");
+    assert_eq!(running.ended().0.code(), Some(4));
+}
+
+#[test]
 fn a_terminal_that_closes_cancels_the_run_and_its_stop_key_does_not_suspend_it() {
     let dir = tempfile::tempdir().unwrap();
     let script = "echo up; read go < go; echo on; exec sleep 600";

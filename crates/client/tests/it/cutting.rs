@@ -12,6 +12,7 @@ use soloist_wire::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Notify,
 };
 
 /// One request, as the server saw it.
@@ -19,6 +20,7 @@ use tokio::{
 pub(crate) struct Request {
     pub(crate) line: String,
     pub(crate) last_event_id: Option<u64>,
+    pub(crate) last_event_id_sent: Option<String>,
     pub(crate) idempotency_key: Option<String>,
     pub(crate) body: String,
 }
@@ -57,6 +59,28 @@ impl Server {
         Self { url, seen, running }
     }
 
+    /// Answers a request with these parts, each once it is told to, then says nothing more and keeps the connection.
+    pub(crate) async fn told(parts: Vec<Vec<u8>>, told: Arc<Notify>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = seen.clone();
+        let running = tokio::spawn(async move {
+            let mut kept = Vec::new();
+            loop {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                let Some(request) = read(&mut connection).await else { continue };
+                log.lock().unwrap().push(request);
+                for part in &parts {
+                    told.notified().await;
+                    let _ = connection.write_all(part).await;
+                }
+                kept.push(connection);
+            }
+        });
+        Self { url, seen, running }
+    }
+
     /// Answers each request with the next of these; the last one again and again.
     pub(crate) async fn in_turn(answers: Vec<Vec<u8>>) -> Self {
         let mut answers = VecDeque::from(answers);
@@ -86,7 +110,8 @@ async fn read(connection: &mut TcpStream) -> Option<Request> {
     connection.read_exact(&mut body).await.ok()?;
     Some(Request {
         line,
-        last_event_id: field("last-event-id").map(|id| id.parse().unwrap()),
+        last_event_id: field("last-event-id").map(|id| id.split('-').next().unwrap().parse().unwrap()),
+        last_event_id_sent: field("last-event-id"),
         idempotency_key: field("idempotency-key"),
         body: String::from_utf8(body).unwrap(),
     })
@@ -99,6 +124,10 @@ pub(crate) fn stream_head() -> Vec<u8> {
 
 /// The frames of these events; the last of a log of `of` is `complete`.
 pub(crate) fn frames(seqs: impl IntoIterator<Item = u64>, of: u64) -> Vec<u8> {
+    frames_under(None, seqs, of)
+}
+
+fn frames_under(token: Option<u64>, seqs: impl IntoIterator<Item = u64>, of: u64) -> Vec<u8> {
     let source = Source::new("a", "B", &TaskId::Number(1));
     let mut out = Vec::new();
     retry(&mut out, 1);
@@ -109,7 +138,7 @@ pub(crate) fn frames(seqs: impl IntoIterator<Item = u64>, of: u64) -> Vec<u8> {
         source.event(
             &mut out,
             Format::Full,
-            &Event { seq, token: None, run: 1, event_type, data, timestamp: &"2026-11-23T12:00:00.000000Z" },
+            &Event { seq, token, run: 1, event_type, data, timestamp: &"2026-11-23T12:00:00.000000Z" },
         );
     }
     out
@@ -117,6 +146,11 @@ pub(crate) fn frames(seqs: impl IntoIterator<Item = u64>, of: u64) -> Vec<u8> {
 
 pub(crate) fn stream_of(seqs: impl IntoIterator<Item = u64>, of: u64) -> Vec<u8> {
     [stream_head(), frames(seqs, of)].concat()
+}
+
+/// The same from a server whose ids are `seq-epoch`.
+pub(crate) fn stream_under_epoch(epoch: u64, seqs: impl IntoIterator<Item = u64>, of: u64) -> Vec<u8> {
+    [stream_head(), frames_under(Some(epoch), seqs, of)].concat()
 }
 
 pub(crate) fn no_content() -> Vec<u8> {

@@ -16,7 +16,7 @@ use crate::{
     hub::TopicUse,
     lease::RunLease,
     limits,
-    store::{EventRange, QueuedClaim, StoreResult},
+    store::{EventRange, QueuedClaim, StoreError, StoreResult},
     task::Seq,
 };
 
@@ -52,7 +52,11 @@ impl Inner {
             let rows = self.store.rows(page.iter().map(|(key, _)| key.clone()).collect()).await?;
             for ((key, topic), row) in page.iter().zip(rows) {
                 match row {
-                    Some(row) => self.show_until(key, topic, row.last_seq).await?,
+                    Some(row) => match self.show_until(key, topic, row.last_seq).await {
+                        // Its viewers read it themselves and are told; those of other tasks do not wait for it.
+                        Err(StoreError::Corrupt(_)) => topic.known(row.last_seq),
+                        shown => shown?,
+                    },
                     None => self.hub.delete(key),
                 }
             }
