@@ -162,6 +162,59 @@ pub const SQLITE_BACKUP_STEP_PAGES: i32 = 512;
 /// Wait of a backup before it tries again what a writer keeps locked.
 pub const SQLITE_BACKUP_LOOK: Duration = Duration::from_micros(300);
 
+/// Connections to PostgreSQL on which one process reads, at the most.
+pub const POSTGRES_READERS: usize = 4;
+/// Connections to PostgreSQL on which one process creates, claims and deletes, at the most.
+pub const POSTGRES_WRITERS: usize = 6;
+/// Requests that may wait for a connection to PostgreSQL; beyond them they are refused.
+pub const POSTGRES_WAITING_MAX: usize = 4_096;
+/// Longest wait for a free connection to PostgreSQL.
+pub const POSTGRES_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Longest wait for a new connection to PostgreSQL, with all that it says before it can be used.
+pub const POSTGRES_CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Longest wait for an answer of PostgreSQL; the connection is given up then.
+pub const POSTGRES_REQUEST_MAX: Duration = Duration::from_secs(10);
+/// Longest wait until the tables in PostgreSQL are up to date, where this node or another one brings them there.
+pub const POSTGRES_MIGRATE_MAX: Duration = Duration::from_secs(120);
+/// How long what was sent to PostgreSQL may stay unacknowledged before the connection counts as broken.
+pub const POSTGRES_TCP_MAX: Duration = Duration::from_secs(10);
+/// First wait before a PostgreSQL that cannot be reached is tried again; it doubles.
+pub const POSTGRES_AWAY_MIN: Duration = Duration::from_millis(50);
+/// Longest wait before a PostgreSQL that cannot be reached is tried again.
+pub const POSTGRES_AWAY_MAX: Duration = Duration::from_secs(1);
+/// First wait before a statement that met another one is carried out again; it doubles, with jitter.
+pub const POSTGRES_AGAIN_MIN: Duration = Duration::from_millis(1);
+/// Longest wait before a statement that met another one is carried out again.
+pub const POSTGRES_AGAIN_MAX: Duration = Duration::from_millis(64);
+/// How long a statement that meets others again and again is carried out again.
+pub const POSTGRES_CONFLICT_MAX: Duration = Duration::from_secs(20);
+/// How often a value that must not be there twice may be met before it counts as a defect.
+pub const POSTGRES_DOUBLES_MAX: u32 = 16;
+/// How long a store goes on to find out what became of a write whose answer was lost.
+pub const POSTGRES_RESOLVE_MAX: Duration = Duration::from_secs(5);
+/// Writes that may wait for the group commit of PostgreSQL; beyond them their callers wait.
+pub const POSTGRES_QUEUE_MAX_REQUESTS: usize = 1_024;
+/// Writes that share one statement.
+pub const POSTGRES_GROUP_MAX_REQUESTS: usize = 512;
+/// Bytes of event data after which a group of writes takes in no further one.
+pub const POSTGRES_GROUP_MAX_BYTES: usize = 4 << 20;
+/// Shortest time between two wake-ups that one process sends to the others.
+pub const POSTGRES_NOTIFY_EVERY: Duration = Duration::from_millis(2);
+/// Longest wake-up, in bytes; PostgreSQL takes no more than 8,000.
+pub const POSTGRES_NOTIFY_MAX_BYTES: usize = 7_900;
+/// How long a process hears of a task after it has last read its row.
+pub const POSTGRES_VIEWED: Duration = Duration::from_secs(10);
+/// How often the connection on which wake-ups come is asked whether it still is one.
+pub const POSTGRES_LISTEN_CHECK: Duration = Duration::from_secs(5);
+/// Batches of events that are cleared away in one step.
+pub const POSTGRES_TIDY_MAX_BATCHES: usize = 200;
+/// Longest time, in percent of a lease, that one renewal in PostgreSQL may take before it counts as failed.
+pub const POSTGRES_BEAT_PERCENT: u32 = 10;
+/// Longest wait until a node that leaves has said so.
+pub const POSTGRES_LEAVE_MAX: Duration = Duration::from_secs(3);
+/// Longest name of a schema in PostgreSQL, in bytes.
+pub const POSTGRES_SCHEMA_MAX_BYTES: usize = 63;
+
 /// Bytes that a connection reads ahead and may have waiting to be written, beside the one chunk that is under way.
 pub const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
 /// Silence on a stream after which a heartbeat comment is sent.

@@ -82,8 +82,6 @@ macro_rules! contract {
             bury {
                 a_lease_that_is_over_makes_no_orphan_before_its_node_is_buried
                 certain_evidence_alone_buries_nobody_by_lease
-                a_node_of_another_boot_is_dead
-                a_lease_that_ends_impossibly_late_is_over
                 a_node_that_joins_buries_nobody
                 each_death_is_told_to_one_caller_of_many
                 a_claim_and_a_burial_of_one_moment_leave_an_orphan_or_nothing
@@ -250,6 +248,30 @@ macro_rules! contract {
             async fn $promise() {
                 $crate::within_deadline($crate::$verb::$promise::<super::$harness>()).await;
             })+
+        })+
+    };
+}
+
+/// The promises of a store whose nodes all share one host, beside those of [`contract!`]: they are about the clock of the
+/// host's boot. Where leases are judged by the clock of a database, a node may live on over a boot of its host (another
+/// process has another name and begins with nothing), and a clock that was set back makes nobody dead.
+#[macro_export]
+macro_rules! host_contract {
+    ($harness:ident) => {
+        mod host {
+            mod bury {
+                use super::super::$harness;
+                $crate::host_contract! { @ $harness
+                    a_node_of_another_boot_is_dead
+                    a_lease_that_ends_impossibly_late_is_over
+                }
+            }
+        }
+    };
+    (@ $harness:ident $($promise:ident)+) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $promise() {
+            $crate::within_deadline($crate::bury::$promise::<$harness>()).await;
         })+
     };
 }

@@ -97,11 +97,16 @@ pub async fn a_cancel_and_a_signal_reach_the_inbox_of_the_holder<H: Harness>() {
     assert_eq!(inbox(&other).await, others);
 }
 
-/// Within five seconds, in this process and in another.
+/// Within five seconds, in this process and in another, for a task whose row was asked for there.
 pub async fn a_commit_of_anybody_is_told_to_everybody<H: Harness>() {
     let stage = Stage::<H>::new().await;
     let other = stage.another().await;
     let mut watches = [other.changes(), stage.store.changes()];
+    let look = async |key: &Key| {
+        for store in [&other, &stage.store] {
+            store.rows(vec![key.clone()]).await.expect("the store works");
+        }
+    };
     let mut told = async |what: &str| {
         for (changes, who) in watches.iter_mut().zip(["another handle", "its own handle"]) {
             let told = tokio::time::timeout(Duration::from_secs(5), changes.changed()).await;
@@ -110,7 +115,8 @@ pub async fn a_commit_of_anybody_is_told_to_everybody<H: Harness>() {
     };
     let key = key("1");
     stage.store.create(NewTask::named(key.clone(), json("{}")), stage.now()).await.expect("created");
-    told("a create").await;
+    look(&key).await;
+    told("a task that was not looked at before").await;
     let lease = stage.won(&key).await;
     told("a claim").await;
     committed(&stage.append(&lease, 0, 1).await);
@@ -123,8 +129,10 @@ pub async fn a_commit_of_anybody_is_told_to_everybody<H: Harness>() {
     told("an ending").await;
     stage.delete(&key).await;
     told("a delete").await;
-    stage.queued("2").await;
+    let queued = stage.queued("2").await;
     told("a start for the queue").await;
+    look(&queued).await;
+    told("another task that was not looked at before").await;
     stage.next_queued().await.expect("it waits");
     told("a claim of a queued run").await;
     let joined = stage.join().await;
@@ -152,8 +160,10 @@ pub async fn s5_a_reader_that_only_waits_for_changes_misses_nothing<H: Harness>(
 async fn read(store: Arc<dyn Store>, key: Key, until: u64) -> Vec<u64> {
     let (mut changes, mut seen) = (store.changes(), Vec::new());
     while seen.last() != Some(&until) {
-        // What was there before the look is seen by it; what comes later is a change.
+        // What was there before the look is seen by it; what comes later is a change. Whoever waits for a task's changes
+        // asks for its row.
         changes.borrow_and_update();
+        store.rows(vec![key.clone()]).await.expect("the store works");
         let range =
             soloist::store::EventRange { after: seen.last().copied().unwrap_or(0), ..crate::stage::ALL };
         let page = store.events(&key, range).await.expect("the store works");

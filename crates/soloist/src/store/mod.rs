@@ -28,7 +28,10 @@ use crate::{
 /// Why a store could not be asked. Races are not errors; they are in each method's outcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It cannot be reached, or cannot write now. What was asked was not done.
+    /// It cannot be reached, or cannot write now. What was asked was not done, unless the message says that it may have
+    /// been: where a connection broke before the answer, and the store could not find out in a bounded time. Whoever asks
+    /// again then is answered by what is on record (a batch is already there, a claim of the same node is found by its
+    /// next look at what it holds).
     #[error("unavailable: {0}")]
     Unavailable(String),
     /// It has no room for what was to be written: its disk is full. It was not done, and what is on record is whole.
@@ -386,7 +389,8 @@ pub enum Signalled {
 ///
 /// All methods may be called from any number of tasks at once. A method that writes and returns `Ok` has made its
 /// write survive what the store's durability promises; one that returns [`StoreError::Unavailable`] has done nothing that
-/// anybody can see (where a disk failed in the middle of a commit, a crash right after it may still bring that to light).
+/// anybody can see, unless its message says that it may have (where a disk failed in the middle of a commit, a crash right
+/// after it may still bring that to light).
 /// Dropping a returned future does not undo what it asked for: the write may still happen.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -442,8 +446,9 @@ pub trait Store: Send + Sync + 'static {
     /// A number that rises with every cancel of a run that this node holds, and with every signal for one.
     async fn inbox(&self, node: &NodeId) -> StoreResult<u64>;
 
-    /// Rises after a commit of anybody, in this process or another: the time to look again. A hint; it may come late,
-    /// once for many commits, or without any.
+    /// Rises after a commit of anybody, in this process or another, for a task whose row was asked for here in the last
+    /// seconds ([`Store::rows`]), for a node that joined here, for the queue, or among the nodes: the time to look again. A
+    /// hint; it may come late, once for many commits, or without any.
     fn changes(&self) -> watch::Receiver<u64>;
 
     /// Removes, in small steps that hold up nobody, what is on record and of no use: what deleted tasks have left,

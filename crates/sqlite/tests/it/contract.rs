@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use soloist::Store;
 use soloist_sqlite::{SqliteOptions, SqliteStore};
-use soloist_store_contract::{Harness, ManualBootClock, contract};
+use soloist_store_contract::{Harness, ManualBootClock, contract, host_contract};
 use tempfile::TempDir;
 
 struct Full {
@@ -25,3 +25,4 @@ impl Harness for Full {
 }
 
 contract!(Full);
+host_contract!(Full);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use soloist::{MemoryStore, Store};
-use soloist_store_contract::{Harness, ManualBootClock, contract};
+use soloist_store_contract::{Harness, ManualBootClock, contract, host_contract};
 
 struct Memory(MemoryStore);
 
@@ -20,3 +20,4 @@ impl Harness for Memory {
 }
 
 contract!(Memory);
+host_contract!(Memory);

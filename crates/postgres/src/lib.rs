@@ -1,0 +1,261 @@
+//! Soloist's store in a PostgreSQL database, for any number of nodes on any number of hosts.
+//!
+//! Decides: how the promises of [`Store`] are kept in SQL that others write to at the same moment. Every verb is one
+//! statement that commits by itself, so nothing is open while anything waits; each is right at every isolation level. Each
+//! query is one file in `src/sql`, and the start race is decided by one of them, `claim.sql`. Holders' writes go through one
+//! group commit (`writer.rs`); others are told of them after the commit (`hints.rs`).
+//!
+//! Never decides: what moves a task. A statement compares what a [`Transition`] says with the task's row and sets it;
+//! where none matched, [`soloist::store::guard`] words the answer.
+
+mod db;
+mod error;
+mod hints;
+mod log;
+mod migrate;
+mod node;
+mod open;
+mod pool;
+mod queries;
+mod rows;
+mod sql;
+mod target;
+mod text;
+mod tls;
+mod writer;
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use soloist::{
+    Create, Delete, Event, Json, Key, ModelKey, NewTask, NodeId, Run, Status, Store, Task, TaskFilter, TaskPage,
+    Timestamp,
+    clock::SharedBootClock,
+    store::{
+        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, QueuedClaim, Signal,
+        Signalled, StoreResult, Transition, Won, guard,
+    },
+};
+use tokio::{sync::watch, task::AbortHandle};
+
+pub use crate::open::OpenError;
+use crate::{
+    db::Db,
+    hints::Hints,
+    node::{Beat, Now},
+    queries::apply::Prepared,
+    target::Target,
+    writer::Writer,
+};
+
+/// What of a commit survives a power cut of the database's host. A crash of this program never takes anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Everything that was answered.
+    #[default]
+    Full,
+    /// Everything but the last moments of events; every change of a task's state survives, and what came before it.
+    Relaxed,
+}
+
+/// How a database is opened.
+///
+/// ```
+/// use soloist_postgres::{Durability, PgOptions};
+/// let options = PgOptions {
+///     // Through a pooler in transaction mode nobody hears of others' writes; this way does not lead through it.
+///     listen_url: Some("postgres://app@db.internal:5432/app".to_owned()),
+///     durability: Durability::Relaxed,
+///     ..PgOptions::default()
+/// };
+/// assert_eq!(options.schema, "soloist");
+/// ```
+#[derive(Clone)]
+pub struct PgOptions {
+    /// Where the tables are. It is made where it is not there, and holds nothing else.
+    pub schema: String,
+    /// The database by a way that keeps one connection for itself, on which wake-ups come; by default that of the store.
+    pub listen_url: Option<String>,
+    /// What survives a power cut.
+    pub durability: Durability,
+    /// What leases are judged by in a test. None is the database's own clock.
+    pub clock: Option<SharedBootClock>,
+}
+
+impl Default for PgOptions {
+    fn default() -> Self {
+        Self { schema: "soloist".to_owned(), listen_url: None, durability: Durability::default(), clock: None }
+    }
+}
+
+impl fmt::Debug for PgOptions {
+    /// Without the URL: it may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgOptions")
+            .field("schema", &self.schema)
+            .field("listen_url", &self.listen_url.as_ref().map(|_| "..."))
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A [`Store`] in a schema of a PostgreSQL database, shared by any number of processes.
+///
+/// It lives on the tokio runtime on which it was opened. Dropping it closes its connections after every write that it has
+/// taken.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), soloist_postgres::OpenError> {
+/// use soloist_postgres::PgStore;
+/// let store = PgStore::open("postgres://app:secret@db.internal/app?sslmode=verify-full&sslrootcert=ca.pem").await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct PgStore {
+    writer: Writer,
+    db: Arc<Db>,
+    hints: Arc<Hints>,
+    listening: AbortHandle,
+    target: Target,
+    now: Now,
+}
+
+impl PgStore {
+    /// Opens a database, and makes the tables where they are not there yet.
+    ///
+    /// # Errors
+    /// [`OpenError`], which says what to do.
+    pub async fn open(url: &str) -> Result<Self, OpenError> {
+        Self::open_with(url, PgOptions::default()).await
+    }
+
+    /// The same, with options.
+    ///
+    /// # Errors
+    /// [`OpenError`], which says what to do.
+    pub async fn open_with(url: &str, options: PgOptions) -> Result<Self, OpenError> {
+        open::open(url, options).await
+    }
+}
+
+impl fmt::Debug for PgStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PgStore").field(&self.target).field(&self.db.schema).finish()
+    }
+}
+
+impl Drop for PgStore {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+#[async_trait]
+impl Store for PgStore {
+    async fn join(&self, new: NewNode) -> StoreResult<Box<dyn Heartbeat>> {
+        let beat =
+            Beat::spawn(self.target.clone(), self.db.clone(), self.hints.clone(), self.now.clone(), &new)?;
+        node::join(&self.db, &new, &self.now).await?;
+        self.hints.everybody();
+        Ok(Box::new(beat))
+    }
+
+    async fn bury(&self, evidence: Evidence) -> StoreResult<Vec<NodeId>> {
+        let buried = node::bury(&self.db, evidence, &self.now).await?;
+        if !buried.is_empty() {
+            self.hints.everybody();
+        }
+        Ok(buried)
+    }
+
+    async fn serves(&self, model: &ModelKey) -> StoreResult<bool> {
+        Ok(queries::serves(&self.db, model).await?)
+    }
+
+    async fn create(&self, new: NewTask, at: Timestamp) -> StoreResult<Create> {
+        Ok(queries::create(&self.db, &new, at).await?)
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim> {
+        let (claim, number) = queries::claim(&self.db, &request).await?;
+        self.hints.tasks(number.into_iter());
+        if matches!(claim, Claim::Queued(_)) {
+            self.hints.everybody();
+        }
+        Ok(claim)
+    }
+
+    async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
+        let Some((key, won, number)) = queries::claim_queued(&self.db, &request).await? else { return Ok(None) };
+        self.hints.tasks([number].into_iter());
+        Ok(Some((key, won)))
+    }
+
+    async fn queued(&self) -> StoreResult<bool> {
+        Ok(queries::queued(&self.db).await?)
+    }
+
+    async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
+        guard::well_formed(&transition)?;
+        self.writer.apply(Prepared::new(transition)).await
+    }
+
+    async fn orphans(&self, limit: usize) -> StoreResult<Vec<Held>> {
+        Ok(queries::orphans(&self.db, limit).await?)
+    }
+
+    async fn held(&self, node: &NodeId, status: Status) -> StoreResult<Vec<Held>> {
+        Ok(queries::held(&self.db, node, status).await?)
+    }
+
+    async fn rows(&self, keys: Vec<Key>) -> StoreResult<Vec<Option<Current>>> {
+        let found = queries::rows(&self.db, &keys.iter().collect::<Vec<_>>()).await?;
+        self.hints.read(found.iter().flatten().map(|(number, _)| *number));
+        Ok(found.into_iter().map(|row| row.map(|(_, current)| current)).collect())
+    }
+
+    async fn inbox(&self, node: &NodeId) -> StoreResult<u64> {
+        Ok(queries::inbox(&self.db, node).await?)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.hints.changes()
+    }
+
+    async fn tidy(&self, at: Timestamp) -> StoreResult<bool> {
+        Ok(queries::tidy(&self.db, at).await?)
+    }
+
+    async fn task(&self, key: &Key) -> StoreResult<Option<Task>> {
+        Ok(queries::task(&self.db, key).await?)
+    }
+
+    async fn list(&self, filter: TaskFilter) -> StoreResult<TaskPage> {
+        Ok(queries::list(&self.db, &filter).await?)
+    }
+
+    async fn events(&self, key: &Key, range: EventRange) -> StoreResult<Vec<Event>> {
+        Ok(queries::events(&self.db, key, range).await?)
+    }
+
+    async fn delete(&self, key: &Key, run: Option<Run>, at: Timestamp) -> StoreResult<Delete> {
+        let (deleted, number) = queries::delete(&self.db, key, run, at).await?;
+        self.hints.tasks(number.into_iter());
+        Ok(deleted)
+    }
+
+    async fn signal(&self, key: &Key, name: &str, data: Json, at: Timestamp) -> StoreResult<Signalled> {
+        let (signalled, sent) = queries::signal(&self.db, key, name, &data, at).await?;
+        if let Some((number, node)) = sent {
+            self.hints.tasks([number].into_iter());
+            if let Some(node) = node {
+                self.hints.node(&node);
+            }
+        }
+        Ok(signalled)
+    }
+
+    async fn signals(&self, key: &Key, run: Run, after: u64, limit: usize) -> StoreResult<Vec<Signal>> {
+        Ok(queries::signals(&self.db, key, run, after, limit).await?)
+    }
+}

@@ -1,0 +1,243 @@
+//! Claims, and the answers of those that lost.
+//!
+//! Decides: how often a claim goes round. The race itself is one statement; who loses it is told by a second one with its
+//! own snapshot, and where that reads a startable task (the winner has not committed yet, or the run is over already) the
+//! claim goes round again.
+//!
+//! Every claim draws a number and leaves it on the row that it wins. Where the answer was lost, the claim is sent again
+//! under that number: it wins, or finds its own number (then it has won before), or finds somebody else.
+
+use soloist::{
+    Key, NodeId,
+    idempotency::Idempotency,
+    state::{Place, Policy},
+    store::{Claim, ClaimRequest, Current, QueuedClaim, Won, guard},
+};
+use tokio_postgres::Row;
+
+use super::{active, int, task};
+use crate::{
+    db::{Again, Db, Fate},
+    error::{SqlError, SqlResult},
+    rows::{self, Active},
+    sql::args,
+    text,
+};
+
+/// The answer, and the number of the task where the claim has changed its row.
+pub(crate) type Answer = (Claim, Option<i64>);
+
+pub(crate) async fn claim(db: &Db, request: &ClaimRequest) -> SqlResult<Answer> {
+    let claim_id: i64 = rand::random();
+    let mut again = Again::new(Fate::Repeat);
+    // Without a key a loser is told from a snapshot before anything is locked or written. Under a key the first answer
+    // counts, whatever the row says.
+    let mut decided = match &request.idempotency {
+        Some(_) => None,
+        None => look(db, request, claim_id).await?,
+    };
+    while decided.is_none() {
+        decided = match &request.idempotency {
+            None => match decide(db, request, claim_id).await? {
+                Some(won) => Some(won),
+                None => look(db, request, claim_id).await?,
+            },
+            Some(key) => match decide_keyed(db, request, key, claim_id).await? {
+                Some(answer) => Some(answer),
+                None => look_keyed(db, request, key, claim_id).await?,
+            },
+        };
+        if decided.is_none() && !again.look().await {
+            return Err(SqlError::Conflict(format!("{} is startable, and others have it locked", request.key)));
+        }
+    }
+    decided.ok_or_else(|| SqlError::Corrupt(format!("{} was not decided on", request.key)))
+}
+
+/// The race.
+async fn decide(db: &Db, request: &ClaimRequest, claim_id: i64) -> SqlResult<Option<Answer>> {
+    let (app, model, id) = (request.key.app(), request.key.model(), request.key.id());
+    let (node, at) = (request.node.as_str(), request.at.as_micros());
+    let claimed = db
+        .write(
+            Fate::Repeat,
+            &db.sql.claim,
+            args! {
+                app: TEXT = app, model: TEXT = model, id: TEXT = id, node: TEXT = node, claim_id: INT8 = claim_id,
+                restart: BOOL = request.policy == Policy::Restart, here: BOOL = request.place == Place::Here, at: INT8 = at,
+            },
+        )
+        .await?;
+    claimed.first().map(|row| made(request, row)).transpose()
+}
+
+/// What the row says that a claim has made.
+fn made(request: &ClaimRequest, row: &Row) -> SqlResult<Answer> {
+    let number = rows::get(row, "number")?;
+    Ok(match request.place {
+        Place::Here => (Claim::Won(rows::won(row)?), Some(number)),
+        Place::Queue => (Claim::Queued(rows::current(row)?), Some(number)),
+    })
+}
+
+/// Words the answer of a loser; none where the task is startable.
+async fn look(db: &Db, request: &ClaimRequest, claim_id: i64) -> SqlResult<Option<Answer>> {
+    let seen = active(db, &request.key, Some(&request.node)).await?;
+    if let Some(won) = before(db, request, claim_id, seen.as_ref()).await? {
+        return Ok(Some(won));
+    }
+    let alive = seen.as_ref().is_some_and(|row| row.alive);
+    let lost = guard::lost_claim(seen.map(|row| row.current), request.policy, alive);
+    Ok(lost.map(|lost| (lost, None)))
+}
+
+/// The answer of a claim that finds its own number on the row: it has won before, and its answer was lost. What became of
+/// its run since is told as to anybody else, and it wins nothing a second time.
+async fn before(
+    db: &Db,
+    request: &ClaimRequest,
+    claim_id: i64,
+    seen: Option<&Active>,
+) -> SqlResult<Option<Answer>> {
+    let Some(row) = seen.filter(|row| row.claim_id == Some(claim_id)).map(|row| &row.current) else {
+        return Ok(None);
+    };
+    if request.place == Place::Queue {
+        return Ok(Some((Claim::Queued(row.clone()), None)));
+    }
+    if row.status.is_held() && row.node.as_ref() == Some(&request.node) {
+        let Some(task) = task(db, &request.key).await? else { return Ok(Some((Claim::Missing, None))) };
+        return Ok(Some((Claim::Won(won(row, task.input, request)), None)));
+    }
+    let lost = if row.status.is_finished() { Claim::Finished(row.clone()) } else { Claim::Active(row.clone()) };
+    Ok(Some((lost, None)))
+}
+
+fn won(row: &Current, input: soloist::Json, request: &ClaimRequest) -> Won {
+    Won {
+        run: row.run,
+        attempt: row.attempt,
+        epoch: row.epoch,
+        last_seq: row.last_seq,
+        started_at: row.started_at.unwrap_or(request.at),
+        retry_count: row.retry_count,
+        max_retries: row.max_retries,
+        input,
+    }
+}
+
+/// The race under a key, which is kept in the same step.
+async fn decide_keyed(
+    db: &Db,
+    request: &ClaimRequest,
+    key: &Idempotency,
+    claim_id: i64,
+) -> SqlResult<Option<Answer>> {
+    let (app, model, id) = (request.key.app(), request.key.model(), request.key.id());
+    let (node, at, target) = (request.node.as_str(), request.at.as_micros(), request.key.to_string());
+    let decided = db
+        .write(
+            Fate::Repeat,
+            &db.sql.claim_keyed,
+            args! {
+                app: TEXT = app, model: TEXT = model, id: TEXT = id, node: TEXT = node, claim_id: INT8 = claim_id,
+                restart: BOOL = request.policy == Policy::Restart, here: BOOL = request.place == Place::Here, at: INT8 = at,
+                subject: TEXT = text::stored(&key.subject), call: TEXT = key.call.as_str(), target: TEXT = target,
+                key: TEXT = key.key, digest: TEXT = key.digest,
+            },
+        )
+        .await?;
+    let Some(row) = decided.first() else { return Ok(None) };
+    let (started, has_won): (bool, bool) = (rows::get(row, "started")?, rows::get(row, "won")?);
+    if started != has_won {
+        return Err(SqlError::Corrupt(format!("a start of {} was kept that did not happen", request.key)));
+    }
+    if has_won {
+        return made(request, row).map(Some);
+    }
+    let row = rows::current(row)?;
+    guard::lost_claim(Some(row), request.policy, true)
+        .map(|lost| Some((lost, None)))
+        .ok_or_else(|| SqlError::Corrupt(format!("{} is startable, and yet its claim lost", request.key)))
+}
+
+/// Words the answer where nothing was decided: the key was used before, there is no such task, or the node is dead.
+async fn look_keyed(
+    db: &Db,
+    request: &ClaimRequest,
+    key: &Idempotency,
+    claim_id: i64,
+) -> SqlResult<Option<Answer>> {
+    let first = used(db, &request.key.to_string(), key).await?;
+    let seen = active(db, &request.key, Some(&request.node)).await?;
+    if let Some(first) = first {
+        let Some(row) = seen else { return Ok(Some((Claim::Missing, None))) };
+        if first.digest != key.digest {
+            return Ok(Some((Claim::KeyReused, None)));
+        }
+        if let Some(won) = before(db, request, claim_id, Some(&row)).await? {
+            return Ok(Some(won));
+        }
+        let replayed = Claim::Replayed { started: first.started, run: first.run, current: row.current };
+        return Ok(Some((replayed, None)));
+    }
+    let alive = seen.as_ref().is_some_and(|row| row.alive);
+    let nothing = guard::lost_claim(seen.map(|row| row.current), request.policy, alive);
+    // A task that is active or finished is decided on, and kept, under its lock.
+    Ok(nothing.filter(|answer| matches!(answer, Claim::Missing | Claim::NodeDead)).map(|answer| (answer, None)))
+}
+
+/// The first use of an idempotency key.
+pub(super) struct Used {
+    pub(super) digest: String,
+    pub(super) task: Key,
+    pub(super) started: bool,
+    pub(super) run: u64,
+    /// Whether its task is still there.
+    pub(super) there: bool,
+}
+
+/// Looks up what the first use of a key was told.
+pub(super) async fn used(db: &Db, target: &str, key: &Idempotency) -> SqlResult<Option<Used>> {
+    let found = db
+        .read(
+            &db.sql.used,
+            args! {
+                subject: TEXT = text::stored(&key.subject), call: TEXT = key.call.as_str(), target: TEXT = target,
+                key: TEXT = key.key,
+            },
+        )
+        .await?;
+    let Some(row) = found.first() else { return Ok(None) };
+    let name: &str = rows::get(row, "name")?;
+    let task = name.parse().map_err(|_| SqlError::Corrupt("the task of an idempotency key is none".to_owned()))?;
+    Ok(Some(Used {
+        digest: rows::get(row, "digest")?,
+        task,
+        started: rows::get(row, "started")?,
+        run: rows::count(row, "run")?,
+        there: rows::get(row, "there")?,
+    }))
+}
+
+/// The run that was queued first, with its task's number.
+pub(crate) async fn claim_queued(db: &Db, request: &QueuedClaim) -> SqlResult<Option<(Key, Won, i64)>> {
+    let claim_id: i64 = rand::random();
+    let apps: Vec<&str> = request.models.iter().map(|model| model.app()).collect();
+    let models: Vec<&str> = request.models.iter().map(|model| model.model()).collect();
+    let (node, at) = (NodeId::as_str(&request.node), int(request.at.as_micros()));
+    // Not asked again where its answer is lost: what it has claimed this node finds when it next compares what the store
+    // says it holds with what it runs.
+    let claimed = db
+        .write(
+            Fate::Once,
+            &db.sql.claim_queued,
+            args! {
+                apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, node: TEXT = node, claim_id: INT8 = claim_id,
+                at: INT8 = at,
+            },
+        )
+        .await?;
+    let Some(row) = claimed.first() else { return Ok(None) };
+    Ok(Some((rows::key(row)?, rows::won(row)?, rows::get(row, "number")?)))
+}

@@ -1,0 +1,160 @@
+//! The queries that only read.
+//!
+//! Decides: where a page ends; it always holds at least one row where there is one.
+
+use soloist::{
+    Event, Key, ModelKey, NodeId, Run, Status, Task, TaskFilter, TaskPage, limits,
+    store::{Current, EventRange, Held, Signal},
+};
+use tokio_postgres::{Row, types::ToSql, types::Type};
+
+use super::int;
+use crate::{
+    db::Db,
+    error::SqlResult,
+    rows::{self, Active},
+    sql::{self, args},
+    text,
+};
+
+/// The part of a task's row that decides, and whether the node that asks is alive.
+pub(crate) async fn active(db: &Db, key: &Key, asking: Option<&NodeId>) -> SqlResult<Option<Active>> {
+    let (app, model, id) = (key.app(), key.model(), key.id());
+    let found = db
+        .read(
+            &db.sql.active,
+            args! { app: TEXT = app, model: TEXT = model, id: TEXT = id, asking: TEXT = asking.map(NodeId::as_str) },
+        )
+        .await?;
+    found.first().map(rows::active).transpose()
+}
+
+/// The rows of some tasks, in their order, each with its number.
+pub(crate) async fn rows(db: &Db, keys: &[&Key]) -> SqlResult<Vec<Option<(i64, Current)>>> {
+    let mut answer = vec![None; keys.len()];
+    if keys.is_empty() {
+        return Ok(answer);
+    }
+    let part = |of: fn(&Key) -> &str| keys.iter().map(|key| of(key)).collect::<Vec<_>>();
+    let (apps, models, ids) = (part(Key::app), part(Key::model), part(Key::id));
+    let args = args! { apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, ids: TEXT_ARRAY = ids };
+    for row in db.read(&db.sql.rows, args).await? {
+        let place = usize::try_from(rows::count(&row, "asked")?).unwrap_or(usize::MAX);
+        if let Some(answer) = answer.get_mut(place.wrapping_sub(1)) {
+            *answer = Some((rows::get(&row, "number")?, rows::current(&row)?));
+        }
+    }
+    Ok(answer)
+}
+
+pub(crate) async fn orphans(db: &Db, limit: usize) -> SqlResult<Vec<Held>> {
+    all_held(&db.read(&db.sql.orphans, args! { limit: INT8 = int(limit) }).await?)
+}
+
+pub(crate) async fn held(db: &Db, node: &NodeId, status: Status) -> SqlResult<Vec<Held>> {
+    let (node, status) = (node.as_str(), status.as_str());
+    all_held(&db.read(&db.sql.held, args! { node: TEXT = node, status: TEXT = status }).await?)
+}
+
+fn all_held(found: &[Row]) -> SqlResult<Vec<Held>> {
+    found.iter().map(|row| Ok(Held { key: rows::key(row)?, current: rows::current(row)? })).collect()
+}
+
+pub(crate) async fn inbox(db: &Db, node: &NodeId) -> SqlResult<u64> {
+    let found = db.read(&db.sql.inbox, args! { node: TEXT = node.as_str() }).await?;
+    Ok(found.first().map(|row| rows::count(row, "count")).transpose()?.unwrap_or_default())
+}
+
+pub(crate) async fn queued(db: &Db) -> SqlResult<bool> {
+    told(&db.read(&db.sql.queued, args! {}).await?, "queued")
+}
+
+pub(crate) async fn serves(db: &Db, model: &ModelKey) -> SqlResult<bool> {
+    let (app, model) = (model.app(), model.model());
+    told(&db.read(&db.sql.serves, args! { app: TEXT = app, model: TEXT = model }).await?, "serves")
+}
+
+/// The answer of a question that has one row.
+pub(super) fn told(found: &[Row], column: &str) -> SqlResult<bool> {
+    found.first().map_or(Ok(false), |row| rows::get(row, column))
+}
+
+pub(crate) async fn task(db: &Db, key: &Key) -> SqlResult<Option<Task>> {
+    let (app, model, id) = (key.app(), key.model(), key.id());
+    let found = db.read(&db.sql.task, args! { app: TEXT = app, model: TEXT = model, id: TEXT = id }).await?;
+    found.first().map(rows::task).transpose()
+}
+
+pub(crate) async fn list(db: &Db, filter: &TaskFilter) -> SqlResult<TaskPage> {
+    let limit = filter.limit.clamp(1, limits::LIST_MAX_TASKS);
+    let words = |text: &Option<String>| text.as_deref().map(|text| text::stored(text).into_owned());
+    let (app, model, owner) = (words(&filter.app), words(&filter.model), words(&filter.owner));
+    let status = filter.status.map(|status| status.as_str());
+    let (before, one_more) = (int(filter.before.unwrap_or(u64::MAX)), int(limit + 1));
+    let max_bytes = int(limits::LIST_MAX_BYTES);
+    type Arg<'a> = (&'static str, &'a (dyn ToSql + Sync), Type);
+    let mut args: Vec<Arg<'_>> =
+        vec![("before", &before, Type::INT8), ("limit", &one_more, Type::INT8), ("max_bytes", &max_bytes, Type::INT8)];
+    let parts: [(&str, Arg<'_>, bool); 4] = [
+        ("AND app = :app", ("app", &app, Type::TEXT), app.is_some()),
+        ("AND model = :model", ("model", &model, Type::TEXT), model.is_some()),
+        ("AND status = :status", ("status", &status, Type::TEXT), status.is_some()),
+        ("AND owner = :owner", ("owner", &owner, Type::TEXT), owner.is_some()),
+    ];
+    let mut conditions = Vec::new();
+    for (condition, arg, is_set) in parts {
+        if is_set {
+            conditions.push(condition);
+            args.push(arg);
+        }
+    }
+    let found = db.read(&sql::list(&db.schema, &conditions.join(" ")), &args).await?;
+    let all = found.first().map(|row| rows::count(row, "found")).transpose()?.unwrap_or_default();
+    let shown = found.len().min(limit);
+    let tasks = found[..shown].iter().map(rows::task).collect::<SqlResult<_>>()?;
+    let more = (shown as u64) < all;
+    let last = found[..shown].last().filter(|_| more);
+    Ok(TaskPage { tasks, next_cursor: last.map(|row| rows::count(row, "number")).transpose()? })
+}
+
+pub(crate) async fn events(db: &Db, key: &Key, range: EventRange) -> SqlResult<Vec<Event>> {
+    let (app, model, id) = (key.app(), key.model(), key.id());
+    let (max_events, max_bytes) = (range.max_events.max(1), range.max_bytes.max(1));
+    let found = db
+        .read(
+            &db.sql.events,
+            args! {
+                app: TEXT = app, model: TEXT = model, id: TEXT = id, after: INT8 = int(range.after),
+                until: INT8 = int(range.until), limit: INT8 = int(max_events), max_bytes: INT8 = int(max_bytes),
+            },
+        )
+        .await?;
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    for row in &found {
+        for event in rows::batch(row)?.events()? {
+            if event.seq <= range.after {
+                continue;
+            }
+            if event.seq > range.until || events.len() == max_events || (bytes >= max_bytes && !events.is_empty()) {
+                return Ok(events);
+            }
+            bytes += event.data.as_str().len();
+            events.push(event);
+        }
+    }
+    Ok(events)
+}
+
+pub(crate) async fn signals(db: &Db, key: &Key, run: Run, after: u64, limit: usize) -> SqlResult<Vec<Signal>> {
+    let (app, model, id) = (key.app(), key.model(), key.id());
+    let found = db
+        .read(
+            &db.sql.signals,
+            args! {
+                app: TEXT = app, model: TEXT = model, id: TEXT = id, run: INT8 = int(run), after: INT8 = int(after),
+                limit: INT8 = int(limit),
+            },
+        )
+        .await?;
+    found.iter().map(rows::signal).collect()
+}

@@ -1,0 +1,289 @@
+//! Creates, deletes and signals.
+//!
+//! Decides: nothing; where the one statement that decides matched no row, the row is read and tells why.
+
+use soloist::{
+    Create, Delete, Json, Key, NewId, NewTask, NodeId, Run, Timestamp,
+    idempotency::Idempotency,
+    limits,
+    store::{Signalled, guard},
+};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
+
+use super::{active, claim::used, int, small, task};
+use crate::{
+    db::{Again, Db, Fate},
+    error::{SqlError, SqlResult},
+    pool::Taken,
+    rows,
+    sql::args,
+    text,
+};
+
+pub(crate) async fn create(db: &Db, new: &NewTask, at: Timestamp) -> SqlResult<Create> {
+    match &new.idempotency {
+        Some(key) => create_keyed(db, new, key, at).await,
+        None => create_new(db, new, at).await,
+    }
+}
+
+/// A create that is sent once: where its task is there it locks and writes nothing.
+async fn create_new(db: &Db, new: &NewTask, at: Timestamp) -> SqlResult<Create> {
+    let mut again = Again::new(Fate::Repeat);
+    loop {
+        if let NewId::Named(key) = &new.id
+            && let Some(task) = task(db, key).await?
+        {
+            return Ok(if task.input.same_value(&new.input) { Create::Exists(task) } else { Create::Differs(task) });
+        }
+        // Twice it would make two tasks where the store gives the name.
+        let fate = if matches!(new.id, NewId::Named(_)) { Fate::Repeat } else { Fate::Once };
+        let made = db.write(fate, &db.sql.create, &Words::of(new).args(&at.as_micros())).await?;
+        if let Some(row) = made.first() {
+            return Ok(Create::Created(rows::task(row)?));
+        }
+        // An assigned id that is taken is skipped; a name that was taken since is looked at again.
+        if matches!(new.id, NewId::Named(_)) && !again.look().await {
+            return Err(SqlError::Conflict("a task comes and goes under this name".to_owned()));
+        }
+    }
+}
+
+/// What `create.sql` is given, as it is stored.
+struct Words<'a> {
+    app: &'a str,
+    model: &'a str,
+    id: Option<&'a str>,
+    owner: Option<String>,
+    max_retries: i32,
+    input: &'a str,
+}
+
+impl<'a> Words<'a> {
+    fn of(new: &'a NewTask) -> Self {
+        let model = new.id.model_key();
+        Self {
+            app: model.app(),
+            model: model.model(),
+            id: match &new.id {
+                NewId::Named(key) => Some(key.id()),
+                NewId::Assigned(_) => None,
+            },
+            owner: new.owner.as_deref().map(|owner| text::stored(owner).into_owned()),
+            max_retries: small(new.max_retries),
+            input: new.input.as_str(),
+        }
+    }
+
+    fn args<'b>(&'b self, at: &'b i64) -> [(&'static str, &'b (dyn ToSql + Sync), Type); 7] {
+        [
+            ("app", &self.app, Type::TEXT),
+            ("model", &self.model, Type::TEXT),
+            ("id", &self.id, Type::TEXT),
+            ("owner", &self.owner, Type::TEXT),
+            ("max_retries", &self.max_retries, Type::INT4),
+            ("input", &self.input, Type::TEXT),
+            ("at", at, Type::INT8),
+        ]
+    }
+}
+
+/// Under an idempotency key: one short transaction on one connection, at READ COMMITTED whatever is usual there, so that
+/// each of its statements sees what the last one has waited for.
+async fn create_keyed(db: &Db, new: &NewTask, key: &Idempotency, at: Timestamp) -> SqlResult<Create> {
+    let target = match &new.id {
+        NewId::Named(key) => key.to_string(),
+        NewId::Assigned(model) => model.to_string(),
+    };
+    // Sent again after a lost answer it finds its own key.
+    let mut again = Again::new(Fate::Repeat);
+    loop {
+        if let Some(first) = used(db, &target, key).await? {
+            if first.digest != key.digest {
+                return Ok(Create::KeyReused);
+            }
+            let there = if first.there { task(db, &first.task).await? } else { None };
+            return Ok(there.map_or(Create::ReplayedDeleted(first.task), Create::Replayed));
+        }
+        let tried = match db.writers.take().await {
+            Ok(taken) => try_create_keyed(db, taken, new, (&target, key), at).await,
+            Err(error) => Err(error),
+        };
+        match tried {
+            Ok(Some(created)) => return Ok(created),
+            // Somebody used the key, or the task came or went, in between.
+            Ok(None) if again.look().await => {}
+            Ok(None) => return Err(SqlError::Conflict("a task comes and goes under this name".to_owned())),
+            Err(error) => again.after(error).await?,
+        }
+    }
+}
+
+/// What became of the transaction of a create.
+enum Tried {
+    /// To be committed.
+    Decided(Create),
+    /// Told, and nothing of it is kept.
+    Told(Create),
+    /// Somebody used the key, or the task came or went, in between.
+    Passed,
+}
+
+async fn try_create_keyed(
+    db: &Db,
+    mut taken: Taken<'_>,
+    new: &NewTask,
+    key: (&str, &Idempotency),
+    at: Timestamp,
+) -> SqlResult<Option<Create>> {
+    let deadline = limits::POSTGRES_REQUEST_MAX;
+    taken.run("BEGIN ISOLATION LEVEL READ COMMITTED", deadline).await?;
+    let (answer, end) = match decide_create(db, &mut taken, new, key, at).await {
+        Ok(Tried::Decided(created)) => (Some(created), "COMMIT"),
+        Ok(Tried::Told(told)) => (Some(told), "ROLLBACK"),
+        Ok(Tried::Passed) => (None, "ROLLBACK"),
+        Err(error) => {
+            // The database undoes what a closed connection has begun.
+            taken.close();
+            return Err(error);
+        }
+    };
+    match taken.run(end, deadline).await {
+        Ok(()) => Ok(answer),
+        Err(error) => {
+            taken.close();
+            Err(error)
+        }
+    }
+}
+
+async fn decide_create(
+    db: &Db,
+    taken: &mut Taken<'_>,
+    new: &NewTask,
+    (target, key): (&str, &Idempotency),
+    at: Timestamp,
+) -> SqlResult<Tried> {
+    // Of two at once the second waits here.
+    if keep(db, taken, (target, key), (0, target), at).await?.is_empty() {
+        return Ok(Tried::Passed);
+    }
+    let (words, micros) = (Words::of(new), at.as_micros());
+    let created = loop {
+        let made = taken.ask(&db.sql.create, &words.args(&micros)).await?;
+        match (made.first(), &new.id) {
+            (Some(row), _) => break (Create::Created(rows::task(row)?), row_number(row)?),
+            // That id is taken; the next one is assigned.
+            (None, NewId::Assigned(_)) => {}
+            (None, NewId::Named(name)) => {
+                let (app, model, id) = (name.app(), name.model(), name.id());
+                let found =
+                    taken.ask(&db.sql.task, args! { app: TEXT = app, model: TEXT = model, id: TEXT = id }).await?;
+                let Some(row) = found.first() else { return Ok(Tried::Passed) };
+                let task = rows::task(row)?;
+                if !task.input.same_value(&new.input) {
+                    // Nothing was decided, and the key is as good as new.
+                    return Ok(Tried::Told(Create::Differs(task)));
+                }
+                break (Create::Exists(task), row_number(row)?);
+            }
+        }
+    };
+    let (created, number) = created;
+    if let Create::Created(task) | Create::Exists(task) = &created {
+        keep(db, taken, (target, key), (number, &task.key.to_string()), at).await?;
+    }
+    Ok(Tried::Decided(created))
+}
+
+fn row_number(row: &Row) -> SqlResult<i64> {
+    rows::get(row, "number")
+}
+
+/// Keeps what the first use of a key is told.
+async fn keep(
+    db: &Db,
+    taken: &mut Taken<'_>,
+    (target, key): (&str, &Idempotency),
+    (task, name): (i64, &str),
+    at: Timestamp,
+) -> SqlResult<Vec<Row>> {
+    let args = args! {
+        subject: TEXT = text::stored(&key.subject), call: TEXT = key.call.as_str(), target: TEXT = target,
+        key: TEXT = key.key, digest: TEXT = key.digest, task: INT8 = task, name: TEXT = name, at: INT8 = at.as_micros(),
+    };
+    taken.ask(&db.sql.use_key, args).await
+}
+
+pub(crate) async fn delete(db: &Db, key: &Key, run: Option<Run>, at: Timestamp) -> SqlResult<(Delete, Option<i64>)> {
+    let (app, model, id) = (key.app(), key.model(), key.id());
+    let mut again = Again::new(Fate::Repeat);
+    loop {
+        // Twice it would delete a task that somebody has created under this key in between.
+        let gone = db
+            .write(
+                Fate::Once,
+                &db.sql.delete,
+                args! {
+                    app: TEXT = app, model: TEXT = model, id: TEXT = id, run: INT8 = run.map(int),
+                    at: INT8 = at.as_micros(),
+                },
+            )
+            .await?;
+        if let Some(row) = gone.first() {
+            return Ok((Delete::Deleted, Some(row_number(row)?)));
+        }
+        let Some(row) = active(db, key, None).await? else { return Ok((Delete::Missing, None)) };
+        if let Some(kept) = guard::kept(&row.current, run) {
+            return Ok((kept, None));
+        }
+        // It has ended in between.
+        if !again.look().await {
+            return Err(SqlError::Conflict(format!("{key} is started again and again")));
+        }
+    }
+}
+
+/// A signal, with the task's number and the node that holds it.
+pub(crate) async fn signal(
+    db: &Db,
+    key: &Key,
+    name: &str,
+    data: &Json,
+    at: Timestamp,
+) -> SqlResult<(Signalled, Option<(i64, Option<NodeId>)>)> {
+    let (app, model, id) = (key.app(), key.model(), key.id());
+    let mut again = Again::new(Fate::Repeat);
+    loop {
+        // Twice it would be two signals.
+        let sent = db
+            .write(
+                Fate::Once,
+                &db.sql.signal,
+                args! {
+                    app: TEXT = app, model: TEXT = model, id: TEXT = id, name: TEXT = text::stored(name),
+                    data: TEXT = data.as_str(), at: INT8 = at.as_micros(), max: INT8 = int(limits::SIGNALS_MAX_PER_RUN),
+                },
+            )
+            .await?;
+        if let Some(row) = sent.first() {
+            let recorded =
+                Signalled::Recorded { run: rows::count(row, "run")?, number: rows::count(row, "number")? };
+            return Ok((recorded, Some((rows::get(row, "task")?, rows::node(row)?))));
+        }
+        let Some(row) = active(db, key, None).await? else { return Ok((Signalled::Missing, None)) };
+        if row.current.status.is_finished() {
+            return Ok((Signalled::NotRunning(row.current.status), None));
+        }
+        // Full, unless a new run has begun since.
+        if row.signals >= limits::SIGNALS_MAX_PER_RUN {
+            return Ok((Signalled::Full, None));
+        }
+        if !again.look().await {
+            return Err(SqlError::Conflict(format!("{key} is started again and again")));
+        }
+    }
+}

@@ -1,0 +1,28 @@
+-- create: put a new task on record, pending, with what it was given; where its key was deleted it goes on from there.
+-- called by  Store::create, again while the id that it has assigned is taken
+-- guard      no task of that key is there; where no id is named (:id) the next one of the model is assigned, which rises,
+--            skips what is taken, and may leave gaps
+-- returns    the record; no row means that the key is taken
+-- atomic     one statement; the numbers that a tombstone keeps are those of the very row that becomes the new task
+WITH assigned AS (
+    INSERT INTO soloist.model_id (app, model, last_id)
+    SELECT :app, :model, 1 WHERE :id IS NULL
+        ON CONFLICT (app, model) DO UPDATE SET last_id = model_id.last_id + 1
+    RETURNING last_id::text AS id
+), named AS (
+    SELECT :id AS id WHERE :id IS NOT NULL UNION ALL SELECT id FROM assigned
+), made AS (
+    INSERT INTO soloist.task (app, model, id, owner, max_retries, created_at, updated_at)
+    SELECT :app, :model, named.id, :owner, :max_retries, :at, :at FROM named
+        ON CONFLICT (app, model, id) DO UPDATE
+       SET number = nextval('soloist.task_number'), status = 'pending', deleted_at = NULL, attempt = 0,
+           claim_id = NULL, run_start_seq = task.last_seq, signals = 0, retry_count = 0,
+           owner = excluded.owner, max_retries = excluded.max_retries,
+           created_at = excluded.created_at, updated_at = excluded.updated_at
+     WHERE task.status = 'deleted'
+    RETURNING *
+), given AS (
+    INSERT INTO soloist.input (task, json) SELECT number, :input FROM made
+)
+SELECT made.*, :input AS input
+  FROM made

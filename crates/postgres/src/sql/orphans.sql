@@ -1,0 +1,12 @@
+-- orphans: tasks on record as held by a node that is dead or gone.
+-- called by  Store::orphans
+-- guard      none; it only reads, and a takeover compares the epoch that it saw
+-- returns    the rows, oldest task first
+-- atomic     one statement
+SELECT app, model, task.id, status, run, attempt, epoch, node, started_at, last_seq, cancellation_reason,
+       retry_count, max_retries
+  FROM soloist.task
+ WHERE node IS NOT NULL
+   AND NOT EXISTS (SELECT 1 FROM soloist.node AS holder WHERE holder.id = task.node AND NOT holder.dead)
+ ORDER BY number
+ LIMIT :limit

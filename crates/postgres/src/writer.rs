@@ -1,0 +1,168 @@
+//! Group commit without a timer.
+//!
+//! Decides: what is committed together. One task takes all transitions that wait, up to a bound, and carries them out, one
+//! statement a kind; while the database is busy with them the next ones gather. A group holds at most one transition of
+//! each task, so that a statement meets each row once, and those of one task keep their order.
+//!
+//! One that is refused fails no other. Where PostgreSQL refuses a whole statement (one of its values cannot be stored),
+//! its transitions are sent one by one, and only the one that it is about fails.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
+
+use soloist::{
+    Key, limits,
+    store::{Applied, StoreResult},
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    db::Db,
+    error::{SqlError, SqlResult, gone},
+    hints::Hints,
+    queries::apply::{self, Done, Kind, Prepared},
+};
+
+/// The task that carries out transitions. It ends when this is dropped, after all that it has taken.
+pub(crate) struct Writer {
+    queue: mpsc::Sender<Queued>,
+}
+
+struct Queued {
+    prepared: Prepared,
+    reply: oneshot::Sender<StoreResult<Applied>>,
+}
+
+impl Writer {
+    pub(crate) fn spawn(db: Arc<Db>, hints: Arc<Hints>, relaxed: bool) -> Self {
+        let (queue, waiting) = mpsc::channel(limits::POSTGRES_QUEUE_MAX_REQUESTS);
+        tokio::spawn(serve(db, hints, relaxed, waiting));
+        Self { queue }
+    }
+
+    /// Applies a transition in the next group; returns when that is on record.
+    pub(crate) async fn apply(&self, prepared: Prepared) -> StoreResult<Applied> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Queued { prepared, reply }).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+async fn serve(db: Arc<Db>, hints: Arc<Hints>, relaxed: bool, mut queue: mpsc::Receiver<Queued>) {
+    let mut waiting = VecDeque::new();
+    loop {
+        if waiting.is_empty() {
+            let Some(first) = queue.recv().await else { return };
+            waiting.push_back(first);
+        }
+        while waiting.len() < limits::POSTGRES_QUEUE_MAX_REQUESTS {
+            let Ok(next) = queue.try_recv() else { break };
+            waiting.push_back(next);
+        }
+        let mut group = next_group(&mut waiting);
+        for kind in Kind::ALL {
+            let (of_kind, rest) = group.into_iter().partition(|queued| queued.prepared.kind() == kind);
+            group = rest;
+            carry_out(&db, &hints, kind, of_kind, relaxed).await;
+        }
+    }
+}
+
+/// Takes the first transition of each task, up to a bound; what is left keeps its order.
+fn next_group(waiting: &mut VecDeque<Queued>) -> Vec<Queued> {
+    let (mut group, mut left) = (Vec::new(), VecDeque::new());
+    let (mut tasks, mut bytes) = (HashSet::<Key>::new(), 0);
+    for queued in waiting.drain(..) {
+        let is_full = group.len() >= limits::POSTGRES_GROUP_MAX_REQUESTS || bytes >= limits::POSTGRES_GROUP_MAX_BYTES;
+        if is_full || !tasks.insert(queued.prepared.transition.key.clone()) {
+            left.push_back(queued);
+        } else {
+            bytes += queued.prepared.bytes();
+            group.push(queued);
+        }
+    }
+    *waiting = left;
+    group
+}
+
+/// Carries out those of one kind, and answers each.
+async fn carry_out(db: &Db, hints: &Hints, kind: Kind, group: Vec<Queued>, relaxed: bool) {
+    if group.is_empty() {
+        return;
+    }
+    let all: Vec<&Prepared> = group.iter().map(|queued| &queued.prepared).collect();
+    let answers: Vec<SqlResult<Done>> = match apply::apply(db, kind, &all, relaxed).await {
+        Ok(done) => done.into_iter().map(Ok).collect(),
+        Err(SqlError::Corrupt(_) | SqlError::Double(_)) if group.len() > 1 => one_by_one(db, kind, &all, relaxed).await,
+        Err(error) => group.iter().map(|_| Err(error.clone())).collect(),
+    };
+    tell(hints, kind, &answers);
+    for (queued, answer) in group.into_iter().zip(answers) {
+        let _ = queued.reply.send(answer.map(|done| done.applied).map_err(Into::into));
+    }
+}
+
+async fn one_by_one(db: &Db, kind: Kind, group: &[&Prepared], relaxed: bool) -> Vec<SqlResult<Done>> {
+    let mut answers = Vec::with_capacity(group.len());
+    for prepared in group {
+        let mut done = apply::apply(db, kind, &[prepared], relaxed).await;
+        answers.push(done.as_mut().map_err(|error| error.clone()).and_then(|done| {
+            done.pop().ok_or_else(|| SqlError::Corrupt("a transition was given no answer".to_owned()))
+        }));
+    }
+    answers
+}
+
+/// Wakes up whoever looks at what was committed.
+fn tell(hints: &Hints, kind: Kind, answers: &[SqlResult<Done>]) {
+    let done = || answers.iter().flatten();
+    hints.tasks(done().filter_map(|done| done.number));
+    for node in done().filter_map(|done| done.node.as_ref()) {
+        hints.node(node);
+    }
+    if kind == Kind::Requeue && done().any(|done| done.number.is_some()) {
+        hints.everybody();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use soloist::{
+        Epoch, NodeId, Status, Timestamp,
+        store::{Change, Transition, Writer as By},
+    };
+
+    use super::*;
+
+    fn queued(id: &str, after: u64) -> Queued {
+        let (node, epoch) = (NodeId::from_store("n"), Epoch(1));
+        let transition = Transition {
+            key: Key::new("a", "B", id).unwrap(),
+            writer: By::Holder { node, epoch, events: Vec::new(), after },
+            from: Status::Running,
+            change: Change::Append,
+            epoch_after: epoch,
+            at: Timestamp::from_micros(0),
+        };
+        Queued { prepared: Prepared::new(transition), reply: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn a_group_holds_each_task_once_and_tasks_keep_their_order() {
+        let order = [("1", 0), ("2", 0), ("1", 1), ("3", 0), ("2", 1), ("1", 2)];
+        let mut waiting: VecDeque<_> = order.iter().map(|(id, after)| queued(id, *after)).collect();
+        let mut groups = Vec::new();
+        while !waiting.is_empty() {
+            let group = next_group(&mut waiting).into_iter().map(|q| match &q.prepared.transition.writer {
+                By::Holder { after, .. } => (q.prepared.transition.key.id().to_owned(), *after),
+                By::Outsider { .. } => panic!("all are holders"),
+            });
+            groups.push(group.collect::<Vec<_>>());
+        }
+        let expected = [vec![("1", 0), ("2", 0), ("3", 0)], vec![("1", 1), ("2", 1)], vec![("1", 2)]];
+        let expected = expected.map(|group| group.into_iter().map(|(id, n)| (id.to_owned(), n)).collect::<Vec<_>>());
+        assert_eq!(groups, expected);
+    }
+}

@@ -1,0 +1,101 @@
+//! Every promise of every store: at each isolation level that a database may have as its usual one, through a pooler in
+//! transaction mode, over TLS, and with relaxed durability. A process is an open store, beside others in the same schema.
+
+use std::{
+    sync::{Arc, OnceLock},
+};
+
+use async_trait::async_trait;
+use soloist::Store;
+use soloist_postgres::{Durability, PgOptions, PgStore};
+use soloist_store_contract::{Harness, ManualBootClock, contract};
+use soloist_test_postgres::{Bouncer, Cluster, Database, Options};
+
+use crate::stage::schema;
+
+/// Where a storage is.
+struct Place {
+    url: String,
+    options: PgOptions,
+}
+
+impl Place {
+    fn new(url: String) -> Self {
+        Self { url, options: PgOptions { schema: schema(), ..PgOptions::default() } }
+    }
+
+    async fn open(&self, clock: ManualBootClock) -> Arc<dyn Store> {
+        let options = PgOptions { clock: Some(Arc::new(clock)), ..self.options.clone() };
+        Arc::new(PgStore::open_with(&self.url, options).await.unwrap())
+    }
+}
+
+macro_rules! harness {
+    ($module:ident, $place:expr) => {
+        mod $module {
+            use super::*;
+
+            struct Pg(Place);
+
+            #[async_trait]
+            impl Harness for Pg {
+                async fn fresh() -> Self {
+                    Self($place)
+                }
+
+                async fn open(&self, clock: ManualBootClock) -> Arc<dyn Store> {
+                    self.0.open(clock).await
+                }
+            }
+
+            contract!(Pg);
+        }
+    };
+}
+
+harness!(read_committed, Place::new(leveled(&READ_COMMITTED, "read committed")));
+harness!(repeatable_read, Place::new(leveled(&REPEATABLE_READ, "repeatable read")));
+harness!(serializable, Place::new(leveled(&SERIALIZABLE, "serializable")));
+harness!(through_pgbouncer, through_pgbouncer());
+harness!(over_tls, over_tls());
+harness!(relaxed, relaxed());
+
+type Shared = OnceLock<Database<'static>>;
+
+static READ_COMMITTED: Shared = OnceLock::new();
+static REPEATABLE_READ: Shared = OnceLock::new();
+static SERIALIZABLE: Shared = OnceLock::new();
+
+/// A database whose connections have an isolation level unless they ask for another.
+fn leveled(shared: &'static Shared, level: &str) -> String {
+    let database = shared.get_or_init(|| {
+        let database = Cluster::shared().database("level");
+        database.set(&format!("default_transaction_isolation = '{level}'"));
+        database
+    });
+    database.url()
+}
+
+/// Wake-ups come by a connection of their own, past the pooler.
+fn through_pgbouncer() -> Place {
+    static POOLED: OnceLock<(Bouncer, Database<'static>)> = OnceLock::new();
+    let (bouncer, database) =
+        POOLED.get_or_init(|| (Bouncer::start(Cluster::shared()), Cluster::shared().database("pooled")));
+    let mut place = Place::new(bouncer.url(database.name()));
+    place.options.listen_url = Some(database.url());
+    place
+}
+
+/// In a cluster that takes nobody without TLS, verified by host and authority.
+fn over_tls() -> Place {
+    static SECURE: OnceLock<Cluster> = OnceLock::new();
+    let cluster = SECURE.get_or_init(|| Cluster::start(&Options { tls: true, ..Options::default() }));
+    let authority = cluster.authority();
+    Place::new(format!("{}?sslmode=verify-full&sslrootcert={}", cluster.url("postgres"), authority.display()))
+}
+
+fn relaxed() -> Place {
+    let mut place = Place::new(leveled(&READ_COMMITTED, "read committed"));
+    place.options.durability = Durability::Relaxed;
+    place
+}
