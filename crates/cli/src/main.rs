@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod exit;
 mod render;
+mod store;
 
 use std::process::ExitCode;
 

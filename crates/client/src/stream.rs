@@ -93,7 +93,7 @@ enum Link {
     /// Asked for and not answered yet.
     Asked(Asked),
     /// Brings events.
-    Open(Connection),
+    Open(Box<Connection>),
 }
 
 struct Asked {
@@ -225,13 +225,13 @@ impl EventStream {
                 .unexpected(format!("status {} that is no event stream", response.status())));
         }
         self.state = State::Known;
-        self.link = Link::Open(Connection {
+        self.link = Link::Open(Box::new(Connection {
             response,
             decoder: Decoder::new(),
             frames: VecDeque::new(),
             comment: String::new(),
             silence: Silence::begin(),
-        });
+        }));
         Ok(())
     }
 

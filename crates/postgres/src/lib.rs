@@ -28,15 +28,17 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use soloist::{
-    Create, Delete, Event, Json, Key, ModelKey, NewTask, NodeId, Run, Status, Store, Task, TaskFilter, TaskPage,
-    Timestamp,
+    Create, Delete, Event, Json, Key, ModelKey, NewTask, NodeId, Run, Status, Store, Task, TaskFilter,
+    TaskPage, Timestamp,
     clock::SharedBootClock,
     store::{
-        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, QueuedClaim, Signal,
-        Signalled, StoreResult, Transition, Won, guard,
+        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, QueuedClaim,
+        Signal, Signalled, StoreResult, Transition, Won, guard,
     },
 };
 use tokio::{sync::watch, task::AbortHandle};
+
+pub use soloist::store::Durability;
 
 pub use crate::open::OpenError;
 use crate::{
@@ -47,16 +49,6 @@ use crate::{
     target::Target,
     writer::Writer,
 };
-
-/// What of a commit survives a power cut of the database's host. A crash of this program never takes anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// Everything that was answered.
-    #[default]
-    Full,
-    /// Everything but the last moments of events; every change of a task's state survives, and what came before it.
-    Relaxed,
-}
 
 /// How a database is opened.
 ///
@@ -84,7 +76,12 @@ pub struct PgOptions {
 
 impl Default for PgOptions {
     fn default() -> Self {
-        Self { schema: "soloist".to_owned(), listen_url: None, durability: Durability::default(), clock: None }
+        Self {
+            schema: "soloist".to_owned(),
+            listen_url: None,
+            durability: Durability::default(),
+            clock: None,
+        }
     }
 }
 
@@ -138,6 +135,19 @@ impl PgStore {
     }
 }
 
+/// Whether [`PgStore::open`] could use a URL, by the URL alone.
+///
+/// ```
+/// assert!(soloist_postgres::check_url("postgres://app:secret@db.internal/app?sslmode=require").is_ok());
+/// assert!(soloist_postgres::check_url("mysql://db.internal/app").is_err());
+/// ```
+///
+/// # Errors
+/// What is wrong with it, as the end of a sentence that does not quote it.
+pub fn check_url(url: &str) -> Result<(), String> {
+    Target::parse(url).map(drop)
+}
+
 impl fmt::Debug for PgStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("PgStore").field(&self.target).field(&self.db.schema).finish()
@@ -186,7 +196,9 @@ impl Store for PgStore {
     }
 
     async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
-        let Some((key, won, number)) = queries::claim_queued(&self.db, &request).await? else { return Ok(None) };
+        let Some((key, won, number)) = queries::claim_queued(&self.db, &request).await? else {
+            return Ok(None);
+        };
         self.hints.tasks([number].into_iter());
         Ok(Some((key, won)))
     }

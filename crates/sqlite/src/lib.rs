@@ -37,6 +37,8 @@ use soloist::{
     },
 };
 
+pub use soloist::store::Durability;
+
 pub use crate::backup::{BackupDone, BackupError, BackupProgress, backup};
 pub use crate::open::OpenError;
 use crate::{
@@ -46,16 +48,6 @@ use crate::{
     watch::Watch,
     writer::{Flush, Writer},
 };
-
-/// What of a commit survives a power cut. A crash of this program alone never takes anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// Everything that was answered.
-    #[default]
-    Full,
-    /// Everything but the last moments of events; every change of a task's state survives, and what came before it.
-    Relaxed,
-}
 
 /// How a file is opened.
 #[derive(Clone)]

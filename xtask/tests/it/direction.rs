@@ -13,7 +13,15 @@ const OURS: [(&str, &[&str]); 8] = [
     ("client", &["soloist-wire"]),
     (
         "cli",
-        &["soloist", "soloist-client", "soloist-runners", "soloist-server", "soloist-sqlite", "soloist-wire"],
+        &[
+            "soloist",
+            "soloist-client",
+            "soloist-postgres",
+            "soloist-runners",
+            "soloist-server",
+            "soloist-sqlite",
+            "soloist-wire",
+        ],
     ),
 ];
 

@@ -16,8 +16,14 @@ use crate::{
 };
 
 pub(crate) fn backup(args: Backup, out: &Out) -> Result<Exit, Stop> {
-    let StoreUrl::Sqlite(from) = args.store.load()?.store else {
-        return Err(Stop::new(Exit::Usage, "the store is memory:, which no other process can copy"));
+    let from = match args.store.load()?.store {
+        StoreUrl::Sqlite(from) => from,
+        StoreUrl::Memory => {
+            return Err(Stop::new(Exit::Usage, "the store is memory:, which no other process can copy"));
+        }
+        StoreUrl::Postgres(_) => {
+            return Err(Stop::new(Exit::Usage, "the store is a PostgreSQL database; copy it with pg_dump"));
+        }
     };
     let begun = Instant::now();
     let bar = if out.is_watched() { bar() } else { ProgressBar::hidden() };

@@ -22,20 +22,20 @@ use soloist_runners::{
     exec::{Caller, ExecOptions, ExecRunner},
     guard::Guard,
 };
-use soloist_sqlite::SqliteStore;
 use soloist_wire::RawJson;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     screen::Screen,
-    serve::{log_to_stderr, store_options},
+    serve::log_to_stderr,
     stopping::{Owner, Stopping},
 };
 use crate::{
     args::Run,
-    config::{Config, types::StoreUrl},
+    config::Config,
     exit::{Exit, Stop},
     render::{Out, ago, status},
+    store,
 };
 
 /// The model of the tasks that are run by this command.
@@ -44,22 +44,20 @@ const MODEL: &str = "run";
 pub(crate) fn run(args: Run, out: &Out) -> Result<ExitCode, Stop> {
     let failed = |e: std::io::Error| Stop::new(Exit::Failed, format!("cannot start: {e}"));
     let config = args.store.clone().load()?;
-    let StoreUrl::Sqlite(file) = &config.store else {
+    if !store::is_shared(&config) {
         return Err(Stop::new(Exit::Usage, "the store is memory:, where no other call could find the task"));
-    };
+    }
     log_to_stderr(&config);
     // Before this process has threads.
     let guard = Guard::start().map_err(failed)?;
     let runner = ExecRunner::new(options(&args.command), &guard)
         .map_err(|e| Stop::new(Exit::Usage, format!("the command cannot be run: {}", e.message)))?;
-    let store = SqliteStore::open_with(file, store_options(&config))
-        .map_err(|e| Stop::new(Exit::Unreachable, format!("store: {e}")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(failed)?;
     let done = runtime.block_on(async {
         let mut stopping = Stopping::new(Owner::Terminal)?;
         let begun = async {
-            let here = Here::open(store, runner, &config).await?;
+            let here = Here::open(runner, &config).await?;
             let begun = here.begin(&args).await?;
             Ok::<_, Stop>((here, begun))
         };
@@ -93,9 +91,9 @@ struct Here {
 }
 
 impl Here {
-    async fn open(store: SqliteStore, runner: ExecRunner, config: &Config) -> Result<Self, Stop> {
+    async fn open(runner: ExecRunner, config: &Config) -> Result<Self, Stop> {
         let model = ModelKey::new(ModelKey::OWN_APP, MODEL).expect("both names are valid");
-        let coordinator = Coordinator::builder(Arc::new(store))
+        let coordinator = Coordinator::builder(store::open(config).await?)
             .lease(config.lease)
             .on_lease_lost(OnLeaseLost::Abort)
             .runner(model.clone(), Arc::new(runner), ModelOptions { max_concurrent: 1 });

@@ -14,21 +14,18 @@ use std::{
 };
 
 use serde::Serialize;
-use soloist::{Coordinator, MemoryStore, ModelKey, ModelOptions, Store, lease::OnLeaseLost, limits};
+use soloist::{Coordinator, ModelKey, ModelOptions, lease::OnLeaseLost, limits, store::Durability};
 use soloist_runners::{exec::ExecRunner, guard::Guard};
 use soloist_server::{Autostart, Exposure, Ids, Listener, ServerOptions};
-use soloist_sqlite::{Durability, SqliteOptions, SqliteStore};
 use tracing_subscriber::EnvFilter;
 
 use super::stopping::{Owner, Stopping};
 use crate::{
     args::Serve,
-    config::{
-        Config, of_process,
-        types::{LogFormat, StoreUrl},
-    },
+    config::{Config, of_process, types::LogFormat},
     exit::{Exit, Stop},
     render::Out,
+    store,
 };
 
 pub(crate) fn serve(args: Serve, out: &Out) -> Result<Exit, Stop> {
@@ -74,14 +71,7 @@ async fn run(config: &Config, guard: Option<&Guard>, demo: bool, out: &Out) -> R
 }
 
 async fn coordinator(config: &Config, guard: Option<&Guard>, demo: bool) -> Result<Coordinator, Stop> {
-    let store: Arc<dyn Store> = match &config.store {
-        StoreUrl::Memory => Arc::new(MemoryStore::new()),
-        StoreUrl::Sqlite(path) => Arc::new(
-            SqliteStore::open_with(path, store_options(config))
-                .map_err(|e| Stop::new(Exit::Unreachable, format!("store: {e}")))?,
-        ),
-    };
-    let mut builder = Coordinator::builder(store)
+    let mut builder = Coordinator::builder(store::open(config).await?)
         .linger(config.linger)
         .lease(config.lease)
         .on_lease_lost(OnLeaseLost::Abort);
@@ -97,10 +87,6 @@ async fn coordinator(config: &Config, guard: Option<&Guard>, demo: bool) -> Resu
             builder.runner(key, Arc::new(runner), ModelOptions { max_concurrent: model.max_concurrent });
     }
     Ok(builder.open().await?)
-}
-
-pub(crate) fn store_options(config: &Config) -> SqliteOptions {
-    SqliteOptions { durability: config.durability, ..SqliteOptions::default() }
 }
 
 /// One line for people (or an object for machines) on standard output, once requests are answered.

@@ -13,16 +13,15 @@ pub(crate) mod value;
 
 use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf, time::Duration};
 
-use soloist::limits;
+use soloist::{limits, store::Durability};
 use soloist_runners::exec::ExecOptions;
-use soloist_sqlite::Durability;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
 use settings::{MODEL, MODEL_NOT_YET, NotYet, SERVER, SERVER_NOT_YET, Setting};
-use types::{Listen, LogFormat, StoreUrl};
+use types::{Listen, LogFormat, PgUrl, StoreUrl};
 use value::{Lookup, Origin, Value, Wrong, quoted};
 
 /// The file that is read where it is there and nobody names another.
@@ -40,6 +39,7 @@ const FOREIGN_PREFIX: &str = "SOLOIST_TASK_";
 pub(crate) struct Config {
     pub(crate) listen: Listen,
     pub(crate) store: StoreUrl,
+    pub(crate) listen_url: Option<PgUrl>,
     pub(crate) durability: Durability,
     pub(crate) lease: Duration,
     pub(crate) linger: Duration,
@@ -57,6 +57,7 @@ impl Default for Config {
         Self {
             listen: Listen::Tcp(([127, 0, 0, 1], 8888).into()),
             store: StoreUrl::Sqlite("soloist.db".into()),
+            listen_url: None,
             durability: Durability::Full,
             lease: limits::LEASE,
             linger: limits::LINGER,

@@ -5,13 +5,12 @@
 
 use std::time::Duration;
 
-use soloist::{ModelKey, limits};
-use soloist_sqlite::Durability;
+use soloist::{ModelKey, limits, store::Durability};
 use tracing_subscriber::EnvFilter;
 
 use super::{
     Config, Model,
-    types::{self, Listen, LogFormat, StoreUrl},
+    types::{self, Listen, LogFormat, PgUrl, StoreUrl},
     value::{Kind, Taken, Value, Wrong, quoted},
 };
 
@@ -50,10 +49,21 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
         key: "store",
         kind: Kind::Text,
         about: "Where everything is on record: a SQLite file (a relative path begins where the server was started; \
-                any number of servers of one host may share it), or memory, which is gone when the server stops.",
-        allowed: "sqlite://PATH or memory:",
+                any number of servers of one host may share it), a PostgreSQL database (any number of servers of any \
+                number of hosts may share it; its tables are made in the schema `soloist`), or memory, which is gone \
+                when the server stops. `sslmode` and `sslrootcert` mean what they mean to psql.",
+        allowed: "sqlite://PATH, postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full&sslrootcert=FILE or memory:",
         set: |config, value| StoreUrl::parse(value.text()?).map(|given| config.store = given),
         default: |config| Some(quoted(&config.store.to_string())),
+    },
+    Setting {
+        key: "listen_url",
+        kind: Kind::Text,
+        about: "The same PostgreSQL database by a way that keeps a connection, on which servers wake each other. Say it where \
+                `store` leads through a pooler in transaction mode, such as PgBouncer; it is `store` itself by default.",
+        allowed: "postgres://USER:PASSWORD@HOST:PORT/DATABASE",
+        set: |config, value| PgUrl::parse(value.text()?).map(|given| config.listen_url = Some(given)),
+        default: |config| config.listen_url.as_ref().map(|url| quoted(&url.to_string())),
     },
     Setting {
         key: "durability",

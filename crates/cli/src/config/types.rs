@@ -5,7 +5,7 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
-use super::value::{Taken, Wrong};
+use super::value::{Taken, Wrong, without_password};
 
 /// Where the server listens: a loopback address or a Unix socket, nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,35 @@ impl fmt::Display for Listen {
 pub(crate) enum StoreUrl {
     Memory,
     Sqlite(PathBuf),
+    Postgres(PgUrl),
+}
+
+/// The URL of a PostgreSQL database. Shows itself without its password.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct PgUrl(String);
+
+impl PgUrl {
+    pub(crate) fn parse(text: &str) -> Taken<Self> {
+        soloist_postgres::check_url(text).map_err(Wrong)?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The whole of it.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PgUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&without_password(&self.0))
+    }
+}
+
+impl fmt::Debug for PgUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl StoreUrl {
@@ -57,7 +86,7 @@ impl StoreUrl {
             return Ok(Self::Memory);
         }
         if text.starts_with("postgres:") || text.starts_with("postgresql:") {
-            return Err(Wrong::not_supported("PostgreSQL is"));
+            return PgUrl::parse(text).map(Self::Postgres);
         }
         match text.strip_prefix("sqlite://") {
             Some("") => Err(Wrong("the path of the file is missing".to_owned())),
@@ -73,6 +102,7 @@ impl fmt::Display for StoreUrl {
         match self {
             Self::Memory => f.write_str("memory:"),
             Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            Self::Postgres(url) => url.fmt(f),
         }
     }
 }

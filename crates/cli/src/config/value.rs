@@ -215,7 +215,7 @@ fn bare(name: &str) -> String {
 }
 
 /// A URL without what stands between `://` and `@`.
-fn without_password(text: &str) -> String {
+pub(crate) fn without_password(text: &str) -> String {
     match text.split_once("://") {
         Some((scheme, rest)) => match rest.rsplit_once('@') {
             Some((_, rest)) => format!("{scheme}://***@{rest}"),

@@ -36,10 +36,10 @@ fn a_configuration_that_is_wrong_starts_nothing_and_says_what_to_write() {
         ),
         ("[auth]\n", &[], &[], "auth: authentication is not supported yet"),
         (
-            "store = \"postgres://u:hunter2@h/d\"",
+            "store = \"postgres://u:hunter2@h/d?sslmode=maybe\"",
             &[],
             &[],
-            "\"postgres://***@h/d\" is refused: PostgreSQL is not supported yet",
+            "\"postgres://***@h/d?sslmode=maybe\" is refused: sslmode is disable, prefer, require, verify-ca or verify-full",
         ),
         ("durability = \"none\"", &[], &[], "allowed is \"full\" or \"relaxed\""),
         ("", &[("SOLOIST_LISTN", "x")], &[], "did you mean SOLOIST_LISTEN?"),

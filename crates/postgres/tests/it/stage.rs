@@ -3,11 +3,9 @@
 //! Decides: that a test has a schema to itself, in a database that it shares with others of the same settings. A schema is
 //! made in a few milliseconds; that stores in several schemas of one database do not meet is tested by the way.
 
-use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use soloist_postgres::{PgOptions, PgStore};

@@ -42,6 +42,17 @@ pub enum StoreError {
     Corrupt(String),
 }
 
+/// What of a commit survives a power cut, where a store keeps things on a disk. A crash of this program alone never takes
+/// anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Everything that was answered.
+    #[default]
+    Full,
+    /// Everything but the last moments of events; every change of a task's state survives, and what came before it.
+    Relaxed,
+}
+
 /// A result whose error is [`StoreError`].
 pub type StoreResult<T> = Result<T, StoreError>;
 
