@@ -2,5 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod broken;
+mod clock;
 mod contract;
+mod durability;
+mod groups;
+mod open;
+mod plans;
 mod stage;
+mod wake;
