@@ -47,13 +47,23 @@ impl Db {
     }
 
     /// Writes.
-    pub(crate) async fn write(&self, fate: Fate, statement: &Statement, args: Args<'_>) -> SqlResult<Vec<Row>> {
+    pub(crate) async fn write(
+        &self,
+        fate: Fate,
+        statement: &Statement,
+        args: Args<'_>,
+    ) -> SqlResult<Vec<Row>> {
         ask(&self.writers, fate, statement, args).await
     }
 }
 
 /// Asks on a connection of a pool, as this module says.
-pub(crate) async fn ask(pool: &Pool, fate: Fate, statement: &Statement, args: Args<'_>) -> SqlResult<Vec<Row>> {
+pub(crate) async fn ask(
+    pool: &Pool,
+    fate: Fate,
+    statement: &Statement,
+    args: Args<'_>,
+) -> SqlResult<Vec<Row>> {
     let mut again = Again::new(fate);
     loop {
         let asked = match pool.take().await {

@@ -70,13 +70,15 @@ struct Pending {
 impl Pending {
     /// Channels and what is said there.
     fn messages(self, channel: &str) -> Vec<(String, String)> {
-        let mut words: Vec<String> = self.is_for_everybody.then(|| EVERYBODY.to_owned()).into_iter().collect();
+        let mut words: Vec<String> =
+            self.is_for_everybody.then(|| EVERYBODY.to_owned()).into_iter().collect();
         words.extend(self.tasks.iter().map(ToString::to_string));
         let mut payload = words.join(" ");
         if self.is_all || payload.len() > limits::POSTGRES_NOTIFY_MAX_BYTES {
             payload = format!("{EVERYBODY} {ALL}");
         }
-        let mut messages: Vec<_> = self.nodes.iter().map(|node| (of_node(channel, node), String::new())).collect();
+        let mut messages: Vec<_> =
+            self.nodes.iter().map(|node| (of_node(channel, node), String::new())).collect();
         if !payload.is_empty() {
             messages.push((channel.to_owned(), payload));
         }
@@ -288,11 +290,13 @@ async fn follow(hints: &Hints, client: &Client, listening: &mut HashSet<String>)
 
 async fn tell(hints: &Hints, client: &Client) -> Result<(), SqlError> {
     let pending = std::mem::take(&mut hints.lock().pending);
-    let (channels, payloads): (Vec<String>, Vec<String>) = pending.messages(&hints.channel).into_iter().unzip();
+    let (channels, payloads): (Vec<String>, Vec<String>) =
+        pending.messages(&hints.channel).into_iter().unzip();
     if channels.is_empty() {
         return Ok(());
     }
-    let notify = "SELECT pg_notify(channel, payload) FROM unnest(:channels, :payloads) AS said (channel, payload)";
+    let notify =
+        "SELECT pg_notify(channel, payload) FROM unnest(:channels, :payloads) AS said (channel, payload)";
     let notify = Statement::new(notify, "soloist");
     let args = args! { channels: TEXT_ARRAY = channels, payloads: TEXT_ARRAY = payloads };
     pool::ask(client, &notify, args, limits::POSTGRES_REQUEST_MAX).await.map(drop)
@@ -312,7 +316,8 @@ fn of_node(channel: &str, node: &NodeId) -> String {
 
 /// FNV-1a: every version of this program must come to the same names.
 fn fnv(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -321,7 +326,8 @@ mod tests {
 
     #[test]
     fn tasks_that_do_not_fit_into_a_message_are_told_in_one_word() {
-        let tasks = |n: i64| Pending { tasks: (0..n).map(|t| t + 1_000_000_000).collect(), ..Pending::default() };
+        let tasks =
+            |n: i64| Pending { tasks: (0..n).map(|t| t + 1_000_000_000).collect(), ..Pending::default() };
         let few = tasks(2).messages("c");
         assert!(few.len() == 1 && few[0].0 == "c" && few[0].1.split(' ').count() == 2, "{few:?}");
         let many = tasks(10_000).messages("c");

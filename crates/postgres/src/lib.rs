@@ -28,12 +28,12 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use soloist::{
-    Create, Delete, Event, Json, Key, ModelKey, NewTask, NodeId, Run, Status, Store, Task, TaskFilter, TaskPage,
-    Timestamp,
+    Create, Delete, Event, Json, Key, ModelKey, NewTask, NodeId, Run, Status, Store, Task, TaskFilter,
+    TaskPage, Timestamp,
     clock::SharedBootClock,
     store::{
-        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, QueuedClaim, Signal,
-        Signalled, StoreResult, Transition, Won, guard,
+        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, QueuedClaim,
+        Signal, Signalled, StoreResult, Transition, Won, guard,
     },
 };
 use tokio::{sync::watch, task::AbortHandle};
@@ -84,7 +84,12 @@ pub struct PgOptions {
 
 impl Default for PgOptions {
     fn default() -> Self {
-        Self { schema: "soloist".to_owned(), listen_url: None, durability: Durability::default(), clock: None }
+        Self {
+            schema: "soloist".to_owned(),
+            listen_url: None,
+            durability: Durability::default(),
+            clock: None,
+        }
     }
 }
 
@@ -186,7 +191,9 @@ impl Store for PgStore {
     }
 
     async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
-        let Some((key, won, number)) = queries::claim_queued(&self.db, &request).await? else { return Ok(None) };
+        let Some((key, won, number)) = queries::claim_queued(&self.db, &request).await? else {
+            return Ok(None);
+        };
         self.hints.tasks([number].into_iter());
         Ok(Some((key, won)))
     }

@@ -35,7 +35,8 @@ pub(crate) fn chunks<'a>(batch: impl Iterator<Item = (&'a EventType, &'a Data, T
         let (most_events, most_bytes) = (int(limits::PAGE_MAX_EVENTS), int(limits::PAGE_MAX_BYTES));
         match chunks.last_mut() {
             Some(chunk)
-                if place - chunk.first < most_events && i64::from(chunk.bytes) + i64::from(bytes) <= most_bytes =>
+                if place - chunk.first < most_events
+                    && i64::from(chunk.bytes) + i64::from(bytes) <= most_bytes =>
             {
                 (chunk.last, chunk.bytes) = (place, chunk.bytes + bytes);
                 chunk.events.push(',');
@@ -90,7 +91,10 @@ impl Row {
     /// Its events, in the order of their seq.
     pub(crate) fn events(&self) -> SqlResult<Vec<Event>> {
         let corrupt = || {
-            SqlError::Corrupt(format!("the events {} to {} of a task cannot be read", self.first_seq, self.last_seq))
+            SqlError::Corrupt(format!(
+                "the events {} to {} of a task cannot be read",
+                self.first_seq, self.last_seq
+            ))
         };
         let stored: Vec<Stored<'_>> = serde_json::from_str(&self.events).map_err(|_| corrupt())?;
         if !(self.first_seq..=self.last_seq).eq((self.first_seq..).take(stored.len())) {
@@ -132,7 +136,12 @@ mod tests {
     #[test]
     fn data_come_back_byte_for_byte() {
         let texts = ["", "\0", "null", "[1,2]", "a\r\nb\u{2028}\u{10ffff}\\\""];
-        let jsons = ["null", r#"{ "b" : 1.50e1 ,"a":[ ], "a":"\u0000\/"}"#, "123456789012345678901234567890.10", "\"\""];
+        let jsons = [
+            "null",
+            r#"{ "b" : 1.50e1 ,"a":[ ], "a":"\u0000\/"}"#,
+            "123456789012345678901234567890.10",
+            "\"\"",
+        ];
         let events: Vec<NewEvent> = texts
             .map(|text| event(Data::Text(text.into())))
             .into_iter()
@@ -150,7 +159,8 @@ mod tests {
 
     #[test]
     fn s8_a_row_holds_at_most_a_page() {
-        let small: Vec<NewEvent> = (0..2 * limits::PAGE_MAX_EVENTS + 1).map(|_| event(Data::Text("".into()))).collect();
+        let small: Vec<NewEvent> =
+            (0..2 * limits::PAGE_MAX_EVENTS + 1).map(|_| event(Data::Text("".into()))).collect();
         let places = |events: &[NewEvent]| cut(events).iter().map(|c| (c.first, c.last)).collect::<Vec<_>>();
         assert_eq!(places(&small), [(1, 1_000), (1_001, 2_000), (2_001, 2_001)]);
         let half = || event(Data::Text("x".repeat(limits::PAGE_MAX_BYTES / 2).into()));

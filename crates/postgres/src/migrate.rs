@@ -29,7 +29,8 @@ struct Migration {
 }
 
 /// Number n brings the tables from version n - 1 to n. What has been released never changes.
-const MIGRATIONS: &[Migration] = &[Migration { compatible_from: 1, sql: include_str!("migrations/0001_tables.sql") }];
+const MIGRATIONS: &[Migration] =
+    &[Migration { compatible_from: 1, sql: include_str!("migrations/0001_tables.sql") }];
 
 /// Where versions are kept; of one form for ever.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS soloist.migration (
@@ -132,7 +133,8 @@ async fn versions(taken: &mut Taken<'_>, schema: &str) -> SqlResult<Option<Found
     if taken.ask(&Statement::new(there, schema), args! { schema: TEXT = schema }).await?.is_empty() {
         return Ok(None);
     }
-    let newest = "SELECT coalesce(max(version), 0) AS version, coalesce(max(compatible_from), 0) AS compatible_from
+    let newest =
+        "SELECT coalesce(max(version), 0) AS version, coalesce(max(compatible_from), 0) AS compatible_from
                     FROM soloist.migration";
     let found = taken.ask(&Statement::new(newest, schema), args! {}).await?;
     let Some(row) = found.first() else {

@@ -108,9 +108,11 @@ impl Beat {
         now: Now,
         node: &NewNode,
     ) -> StoreResult<Self> {
-        let no_thread =
-            |error: std::io::Error| StoreError::Unavailable(format!("cannot start the thread of a heartbeat: {error}"));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_thread)?;
+        let no_thread = |error: std::io::Error| {
+            StoreError::Unavailable(format!("cannot start the thread of a heartbeat: {error}"))
+        };
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_thread)?;
         let (asks, asked) = mpsc::channel::<(Ask, mpsc::Sender<StoreResult<Renewal>>)>();
         let (id, lease) = (node.id.clone(), node.lease);
         let mut line = Line { target, db, now, node: id.clone(), lease, client: None };

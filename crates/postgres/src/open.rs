@@ -33,13 +33,18 @@ pub enum OpenError {
         why: String,
     },
     /// The name cannot be one of a schema.
-    #[error("{schema:?} is no schema for a store: a lower-case letter or '_', then letters, digits or '_', {} bytes at most", limits::POSTGRES_SCHEMA_MAX_BYTES)]
+    #[error(
+        "{schema:?} is no schema for a store: a lower-case letter or '_', then letters, digits or '_', {} bytes at most",
+        limits::POSTGRES_SCHEMA_MAX_BYTES
+    )]
     InvalidSchema {
         /// The name.
         schema: String,
     },
     /// A newer Soloist has changed the tables in a way that this one cannot go on beside.
-    #[error("the tables have version {found}, and this soloist, which knows versions up to {known}, is too old for them; use a newer soloist, or name another schema")]
+    #[error(
+        "the tables have version {found}, and this soloist, which knows versions up to {known}, is too old for them; use a newer soloist, or name another schema"
+    )]
     NewerVersion {
         /// Their version.
         found: i32,
@@ -47,7 +52,9 @@ pub enum OpenError {
         known: i32,
     },
     /// A commit would be answered before it is on disk.
-    #[error("the database has synchronous_commit = {found}, with which a power cut takes what was answered; set it to on (for this user, say: ALTER ROLE ... SET synchronous_commit = on)")]
+    #[error(
+        "the database has synchronous_commit = {found}, with which a power cut takes what was answered; set it to on (for this user, say: ALTER ROLE ... SET synchronous_commit = on)"
+    )]
     NotDurable {
         /// What it is set to.
         found: String,

@@ -133,7 +133,9 @@ impl<'a> Trial<'a> {
         match connected {
             Ok(_) => *health = Health::default(),
             Err(error) => {
-                let (SqlError::Away(why) | SqlError::Broken(why) | SqlError::Corrupt(why)) = error else { return };
+                let (SqlError::Away(why) | SqlError::Broken(why) | SqlError::Corrupt(why)) = error else {
+                    return;
+                };
                 let longer = (health.backoff * 2).clamp(limits::POSTGRES_AWAY_MIN, limits::POSTGRES_AWAY_MAX);
                 let until = Some(Instant::now() + longer);
                 *health = Health { away: Some(why.clone()), until, backoff: longer, trying: false };
@@ -160,7 +162,8 @@ impl Taken<'_> {
     /// Asks, and waits for the whole answer. A connection on which that failed, or whose caller went away before, is not
     /// used again.
     pub(crate) async fn ask(&mut self, statement: &Statement, args: Args<'_>) -> SqlResult<Vec<Row>> {
-        let client = self.client.take().ok_or_else(|| SqlError::Broken("its connection broke before".to_owned()))?;
+        let client =
+            self.client.take().ok_or_else(|| SqlError::Broken("its connection broke before".to_owned()))?;
         let asked = ask(&client, statement, args, limits::POSTGRES_REQUEST_MAX).await;
         if asked.as_ref().err().is_none_or(SqlError::spares_connection) {
             self.client = Some(client);
@@ -170,7 +173,8 @@ impl Taken<'_> {
 
     /// The same for plain commands.
     pub(crate) async fn run(&mut self, commands: &str, deadline: Duration) -> SqlResult<()> {
-        let client = self.client.take().ok_or_else(|| SqlError::Broken("its connection broke before".to_owned()))?;
+        let client =
+            self.client.take().ok_or_else(|| SqlError::Broken("its connection broke before".to_owned()))?;
         let run = match timeout(deadline, client.batch_execute(commands)).await {
             Ok(run) => run.map_err(SqlError::from),
             Err(_) => Err(late()),

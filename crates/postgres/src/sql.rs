@@ -41,7 +41,9 @@ impl Statement {
                 rest = cast;
                 continue;
             }
-            let end = after[1..].find(|c: char| !(c.is_ascii_lowercase() || c == '_')).map_or(after.len(), |n| n + 1);
+            let end = after[1..]
+                .find(|c: char| !(c.is_ascii_lowercase() || c == '_'))
+                .map_or(after.len(), |n| n + 1);
             let name = &after[1..end];
             let place = names.iter().position(|known| known == name).unwrap_or_else(|| {
                 names.push(name.to_owned());

@@ -7,7 +7,9 @@ use std::{fmt, future::poll_fn};
 
 use percent_encoding::percent_decode_str;
 use soloist::limits;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, Notification, Socket, config::Host, config::SslMode};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Connection, Notification, Socket, config::Host, config::SslMode,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
@@ -85,14 +87,21 @@ impl Target {
 
     /// Connects, and has what the server says by itself heard until the connection ends. What is returned first ends with
     /// the connection.
-    pub(crate) async fn connect(&self, hear: Option<Hear>) -> SqlResult<(Client, tokio::task::JoinHandle<()>)> {
+    pub(crate) async fn connect(
+        &self,
+        hear: Option<Hear>,
+    ) -> SqlResult<(Client, tokio::task::JoinHandle<()>)> {
         let away = |why: String| SqlError::Away(format!("cannot connect to {}: {why}", self.shown));
         let connect = async {
             match &self.tls {
-                Some(tls) => self.config.connect(tls.clone()).await.map(|(client, c)| (client, drive(c, hear))),
-                None => {
-                    self.config.connect(tokio_postgres::NoTls).await.map(|(client, c)| (client, drive(c, hear)))
+                Some(tls) => {
+                    self.config.connect(tls.clone()).await.map(|(client, c)| (client, drive(c, hear)))
                 }
+                None => self
+                    .config
+                    .connect(tokio_postgres::NoTls)
+                    .await
+                    .map(|(client, c)| (client, drive(c, hear))),
             }
         };
         match tokio::time::timeout(limits::POSTGRES_CONNECT_MAX, connect).await {
@@ -190,7 +199,8 @@ mod tests {
         for mode in ["verify-ca", "verify-full"] {
             let said = Target::parse(&format!("postgres://db/app?sslmode={mode}")).unwrap_err();
             assert!(said.contains("sslrootcert"), "{said}");
-            let said = Target::parse(&format!("postgres://db/app?sslmode={mode}&sslrootcert=/none")).unwrap_err();
+            let said =
+                Target::parse(&format!("postgres://db/app?sslmode={mode}&sslrootcert=/none")).unwrap_err();
             assert!(said.contains("/none"), "{said}");
         }
         for mode in ["disable", "allow", "prefer", "require"] {

@@ -24,9 +24,8 @@ pub(crate) fn stored(text: &str) -> Cow<'_, str> {
 pub(crate) fn loaded(stored: String) -> SqlResult<String> {
     match stored.strip_prefix(MARK) {
         None => Ok(stored),
-        Some(json) => {
-            serde_json::from_str(json).map_err(|_| SqlError::Corrupt("a stored text cannot be read".to_owned()))
-        }
+        Some(json) => serde_json::from_str(json)
+            .map_err(|_| SqlError::Corrupt("a stored text cannot be read".to_owned())),
     }
 }
 

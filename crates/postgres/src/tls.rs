@@ -35,7 +35,9 @@ pub(crate) fn config(check: Check, roots: Option<&str>) -> Result<ClientConfig, 
         return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
     }
     let Some(path) = roots else {
-        return Err("name the certificates of the authorities that are trusted as sslrootcert=FILE".to_owned());
+        return Err(
+            "name the certificates of the authorities that are trusted as sslrootcert=FILE".to_owned()
+        );
     };
     let roots = Arc::new(read(path)?);
     if check == Check::AuthorityAndHost {
@@ -53,7 +55,8 @@ fn read(path: &str) -> Result<RootCertStore, String> {
     let certificates = CertificateDer::pem_file_iter(path)
         .map_err(|error| format!("cannot read the certificates in {path}: {error}"))?;
     for certificate in certificates {
-        let certificate = certificate.map_err(|error| format!("cannot read the certificates in {path}: {error}"))?;
+        let certificate =
+            certificate.map_err(|error| format!("cannot read the certificates in {path}: {error}"))?;
         roots.add(certificate).map_err(|error| format!("a certificate in {path} cannot be used: {error}"))?;
     }
     if roots.is_empty() {

@@ -75,7 +75,8 @@ fn next_group(waiting: &mut VecDeque<Queued>) -> Vec<Queued> {
     let (mut group, mut left) = (Vec::new(), VecDeque::new());
     let (mut tasks, mut bytes) = (HashSet::<Key>::new(), 0);
     for queued in waiting.drain(..) {
-        let is_full = group.len() >= limits::POSTGRES_GROUP_MAX_REQUESTS || bytes >= limits::POSTGRES_GROUP_MAX_BYTES;
+        let is_full =
+            group.len() >= limits::POSTGRES_GROUP_MAX_REQUESTS || bytes >= limits::POSTGRES_GROUP_MAX_BYTES;
         if is_full || !tasks.insert(queued.prepared.transition.key.clone()) {
             left.push_back(queued);
         } else {
@@ -95,7 +96,9 @@ async fn carry_out(db: &Db, hints: &Hints, kind: Kind, group: Vec<Queued>, relax
     let all: Vec<&Prepared> = group.iter().map(|queued| &queued.prepared).collect();
     let answers: Vec<SqlResult<Done>> = match apply::apply(db, kind, &all, relaxed).await {
         Ok(done) => done.into_iter().map(Ok).collect(),
-        Err(SqlError::Corrupt(_) | SqlError::Double(_)) if group.len() > 1 => one_by_one(db, kind, &all, relaxed).await,
+        Err(SqlError::Corrupt(_) | SqlError::Double(_)) if group.len() > 1 => {
+            one_by_one(db, kind, &all, relaxed).await
+        }
         Err(error) => group.iter().map(|_| Err(error.clone())).collect(),
     };
     tell(hints, kind, &answers);
@@ -162,7 +165,8 @@ mod tests {
             groups.push(group.collect::<Vec<_>>());
         }
         let expected = [vec![("1", 0), ("2", 0), ("3", 0)], vec![("1", 1), ("2", 1)], vec![("1", 2)]];
-        let expected = expected.map(|group| group.into_iter().map(|(id, n)| (id.to_owned(), n)).collect::<Vec<_>>());
+        let expected =
+            expected.map(|group| group.into_iter().map(|(id, n)| (id.to_owned(), n)).collect::<Vec<_>>());
         assert_eq!(groups, expected);
     }
 }

@@ -169,7 +169,8 @@ async fn ask_refused<H: Harness>(stage: &Stage<H>, cases: Vec<(Key, Transition)>
     let mut by_row = BTreeMap::<&Key, Vec<&Transition>>::new();
     cases.iter().for_each(|(key, t)| by_row.entry(key).or_default().push(t));
     let most = by_row.values().map(Vec::len).max().unwrap_or_default();
-    let in_turns = (0..most).flat_map(|n| by_row.iter().filter_map(move |(key, all)| Some((*key, *all.get(n)?))));
+    let in_turns =
+        (0..most).flat_map(|n| by_row.iter().filter_map(move |(key, all)| Some((*key, *all.get(n)?))));
     let before = &before;
     let asked = stream::iter(in_turns).map(|(key, t)| async move {
         let t = Transition { key: key.clone(), ..t.clone() };

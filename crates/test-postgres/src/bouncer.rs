@@ -23,7 +23,8 @@ impl Bouncer {
     /// Starts one before a cluster of our own.
     #[must_use]
     pub fn start(cluster: &Cluster) -> Self {
-        let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"].map(PathBuf::from);
+        let program =
+            ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"].map(PathBuf::from);
         let program = program.into_iter().find(|program| program.exists()).expect(
             "these tests need PgBouncer: install it (Debian: apt-get install pgbouncer); its service need not run",
         );

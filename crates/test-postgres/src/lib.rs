@@ -13,7 +13,10 @@
 //! println!("{}", database.url());
 //! ```
 
-#![allow(clippy::missing_panics_doc, reason = "everything here panics where the host does not do as a test needs it")]
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "everything here panics where the host does not do as a test needs it"
+)]
 
 mod bouncer;
 mod programs;
@@ -198,7 +201,9 @@ impl Cluster {
     }
 
     fn own(&self) -> &Own {
-        self.own.as_ref().expect("a server that was there before is neither stopped nor started; use a cluster of its own")
+        self.own
+            .as_ref()
+            .expect("a server that was there before is neither stopped nor started; use a cluster of its own")
     }
 
     fn dir(&self) -> &Path {

@@ -12,15 +12,20 @@ pub(crate) struct Programs(PathBuf);
 impl Programs {
     /// On the `PATH`, or where Debian and Fedora put them; the newest.
     pub(crate) fn find() -> Self {
-        let on_path = std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+        let on_path = std::env::var_os("PATH")
+            .into_iter()
+            .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
         let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
         let mut versions: Vec<(u32, PathBuf)> = versions
             .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
             .collect();
         versions.sort();
         let others = versions.into_iter().rev().map(|(_, path)| path);
-        let others = others.chain(["/usr/pgsql/bin", "/usr/local/pgsql/bin", "/usr/local/bin"].map(PathBuf::from));
-        let has_all = |dir: &PathBuf| ["initdb", "pg_ctl", "postgres", "psql"].iter().all(|name| dir.join(name).exists());
+        let others =
+            others.chain(["/usr/pgsql/bin", "/usr/local/pgsql/bin", "/usr/local/bin"].map(PathBuf::from));
+        let has_all = |dir: &PathBuf| {
+            ["initdb", "pg_ctl", "postgres", "psql"].iter().all(|name| dir.join(name).exists())
+        };
         let found = on_path.chain(others).find(has_all);
         Self(found.expect(
             "these tests need a PostgreSQL server: install one (Debian: apt-get install postgresql), or name a running one as SOLOIST_TEST_POSTGRES=postgres://superuser@host:port",

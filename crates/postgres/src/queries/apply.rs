@@ -134,7 +134,8 @@ pub(crate) async fn apply(db: &Db, kind: Kind, group: &[&Prepared], relaxed: boo
 
 /// What every transition is compared by.
 fn compared(group: &[&Prepared]) -> Vec<Column> {
-    let part = |of: fn(&Key) -> &str| group.iter().map(|p| of(&p.transition.key).to_owned()).collect::<Vec<_>>();
+    let part =
+        |of: fn(&Key) -> &str| group.iter().map(|p| of(&p.transition.key).to_owned()).collect::<Vec<_>>();
     let holder = |p: &&Prepared| match &p.transition.writer {
         Writer::Holder { node, after, .. } => (Some(node.as_str().to_owned()), Some(int(*after))),
         Writer::Outsider { .. } => (None, None),
@@ -227,7 +228,11 @@ fn set(kind: Kind, group: &[&Prepared]) -> Vec<Column> {
             columns.push(("final_values", Box::new(final_values), Type::TEXT_ARRAY));
             columns.push(("error_types", Box::new(failed(|f| Some(&f.error_type))), Type::TEXT_ARRAY));
             columns.push(("error_messages", Box::new(failed(|f| Some(&f.message))), Type::TEXT_ARRAY));
-            columns.push(("error_tracebacks", Box::new(failed(|f| f.traceback.as_deref())), Type::TEXT_ARRAY));
+            columns.push((
+                "error_tracebacks",
+                Box::new(failed(|f| f.traceback.as_deref())),
+                Type::TEXT_ARRAY,
+            ));
             columns.push(("reasons", Box::new(reasons), Type::TEXT_ARRAY));
         }
     }
@@ -245,11 +250,8 @@ async fn refusals(db: &Db, refused: &[&Transition]) -> SqlResult<Vec<Applied>> {
         Writer::Holder { events, .. } => events.last().map(|event| event.seq),
         Writer::Outsider { .. } => None,
     };
-    let asked: Vec<(i64, i64)> = refused
-        .iter()
-        .zip(&found)
-        .filter_map(|(t, row)| Some((row.as_ref()?.0, int(last(t)?))))
-        .collect();
+    let asked: Vec<(i64, i64)> =
+        refused.iter().zip(&found).filter_map(|(t, row)| Some((row.as_ref()?.0, int(last(t)?)))).collect();
     let epochs = epochs(db, &asked).await?;
     let answers = refused.iter().zip(found).map(|(t, row)| {
         let number = row.as_ref().map(|(number, _)| *number);
@@ -266,6 +268,8 @@ async fn epochs(db: &Db, asked: &[(i64, i64)]) -> SqlResult<HashMap<(i64, i64), 
     }
     let (tasks, seqs): (Vec<i64>, Vec<i64>) = asked.iter().copied().unzip();
     let found = db.read(&db.sql.epoch, args! { tasks: INT8_ARRAY = tasks, seqs: INT8_ARRAY = seqs }).await?;
-    let epoch = |row: &Row| Ok(((rows::get(row, "task")?, rows::get(row, "seq")?), Epoch(rows::count(row, "epoch")?)));
+    let epoch = |row: &Row| {
+        Ok(((rows::get(row, "task")?, rows::get(row, "seq")?), Epoch(rows::count(row, "epoch")?)))
+    };
     found.iter().map(epoch).collect()
 }

@@ -48,7 +48,10 @@ pub(crate) async fn claim(db: &Db, request: &ClaimRequest) -> SqlResult<Answer> 
             },
         };
         if decided.is_none() && !again.look().await {
-            return Err(SqlError::Conflict(format!("{} is startable, and others have it locked", request.key)));
+            return Err(SqlError::Conflict(format!(
+                "{} is startable, and others have it locked",
+                request.key
+            )));
         }
     }
     decided.ok_or_else(|| SqlError::Corrupt(format!("{} was not decided on", request.key)))
@@ -109,7 +112,8 @@ async fn before(
         let Some(task) = task(db, &request.key).await? else { return Ok(Some((Claim::Missing, None))) };
         return Ok(Some((Claim::Won(won(row, task.input, request)), None)));
     }
-    let lost = if row.status.is_finished() { Claim::Finished(row.clone()) } else { Claim::Active(row.clone()) };
+    let lost =
+        if row.status.is_finished() { Claim::Finished(row.clone()) } else { Claim::Active(row.clone()) };
     Ok(Some((lost, None)))
 }
 
@@ -184,7 +188,9 @@ async fn look_keyed(
     let alive = seen.as_ref().is_some_and(|row| row.alive);
     let nothing = guard::lost_claim(seen.map(|row| row.current), request.policy, alive);
     // A task that is active or finished is decided on, and kept, under its lock.
-    Ok(nothing.filter(|answer| matches!(answer, Claim::Missing | Claim::NodeDead)).map(|answer| (answer, None)))
+    Ok(nothing
+        .filter(|answer| matches!(answer, Claim::Missing | Claim::NodeDead))
+        .map(|answer| (answer, None)))
 }
 
 /// The first use of an idempotency key.
@@ -210,7 +216,8 @@ pub(super) async fn used(db: &Db, target: &str, key: &Idempotency) -> SqlResult<
         .await?;
     let Some(row) = found.first() else { return Ok(None) };
     let name: &str = rows::get(row, "name")?;
-    let task = name.parse().map_err(|_| SqlError::Corrupt("the task of an idempotency key is none".to_owned()))?;
+    let task =
+        name.parse().map_err(|_| SqlError::Corrupt("the task of an idempotency key is none".to_owned()))?;
     Ok(Some(Used {
         digest: rows::get(row, "digest")?,
         task,

@@ -93,8 +93,11 @@ pub(crate) async fn list(db: &Db, filter: &TaskFilter) -> SqlResult<TaskPage> {
     let (before, one_more) = (int(filter.before.unwrap_or(u64::MAX)), int(limit + 1));
     let max_bytes = int(limits::LIST_MAX_BYTES);
     type Arg<'a> = (&'static str, &'a (dyn ToSql + Sync), Type);
-    let mut args: Vec<Arg<'_>> =
-        vec![("before", &before, Type::INT8), ("limit", &one_more, Type::INT8), ("max_bytes", &max_bytes, Type::INT8)];
+    let mut args: Vec<Arg<'_>> = vec![
+        ("before", &before, Type::INT8),
+        ("limit", &one_more, Type::INT8),
+        ("max_bytes", &max_bytes, Type::INT8),
+    ];
     let parts: [(&str, Arg<'_>, bool); 4] = [
         ("AND app = :app", ("app", &app, Type::TEXT), app.is_some()),
         ("AND model = :model", ("model", &model, Type::TEXT), model.is_some()),
@@ -135,7 +138,10 @@ pub(crate) async fn events(db: &Db, key: &Key, range: EventRange) -> SqlResult<V
             if event.seq <= range.after {
                 continue;
             }
-            if event.seq > range.until || events.len() == max_events || (bytes >= max_bytes && !events.is_empty()) {
+            if event.seq > range.until
+                || events.len() == max_events
+                || (bytes >= max_bytes && !events.is_empty())
+            {
                 return Ok(events);
             }
             bytes += event.data.as_str().len();
@@ -145,7 +151,13 @@ pub(crate) async fn events(db: &Db, key: &Key, range: EventRange) -> SqlResult<V
     Ok(events)
 }
 
-pub(crate) async fn signals(db: &Db, key: &Key, run: Run, after: u64, limit: usize) -> SqlResult<Vec<Signal>> {
+pub(crate) async fn signals(
+    db: &Db,
+    key: &Key,
+    run: Run,
+    after: u64,
+    limit: usize,
+) -> SqlResult<Vec<Signal>> {
     let (app, model, id) = (key.app(), key.model(), key.id());
     let found = db
         .read(

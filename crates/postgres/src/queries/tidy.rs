@@ -21,8 +21,11 @@ pub(crate) async fn tidy(db: &Db, at: Timestamp) -> SqlResult<bool> {
     db.write(Fate::Repeat, &db.sql.clear, args! { limit: INT8 = batches }).await?;
     db.write(Fate::Repeat, &db.sql.cleared, args! { limit: INT8 = limit }).await?;
     let (tombstones, keys) = (before(limits::TOMBSTONE_KEPT), before(limits::IDEMPOTENCY_KEPT));
-    let expired = db.write(Fate::Repeat, &db.sql.expire, args! { before: INT8 = tombstones, limit: INT8 = limit }).await?;
-    let outlived = db.write(Fate::Repeat, &db.sql.outlive, args! { before: INT8 = keys, limit: INT8 = limit }).await?;
+    let expired = db
+        .write(Fate::Repeat, &db.sql.expire, args! { before: INT8 = tombstones, limit: INT8 = limit })
+        .await?;
+    let outlived =
+        db.write(Fate::Repeat, &db.sql.outlive, args! { before: INT8 = keys, limit: INT8 = limit }).await?;
     db.write(Fate::Repeat, &db.sql.forget, args! { limit: INT8 = limit }).await?;
     let left = told(&db.read(&db.sql.left, args! {}).await?, "anything")?;
     Ok(left || expired.len() == limits::TIDY_MAX_ROWS || outlived.len() == limits::TIDY_MAX_ROWS)

@@ -37,7 +37,11 @@ async fn create_new(db: &Db, new: &NewTask, at: Timestamp) -> SqlResult<Create> 
         if let NewId::Named(key) = &new.id
             && let Some(task) = task(db, key).await?
         {
-            return Ok(if task.input.same_value(&new.input) { Create::Exists(task) } else { Create::Differs(task) });
+            return Ok(if task.input.same_value(&new.input) {
+                Create::Exists(task)
+            } else {
+                Create::Differs(task)
+            });
         }
         // Twice it would make two tasks where the store gives the name.
         let fate = if matches!(new.id, NewId::Named(_)) { Fate::Repeat } else { Fate::Once };
@@ -180,8 +184,9 @@ async fn decide_create(
             (None, NewId::Assigned(_)) => {}
             (None, NewId::Named(name)) => {
                 let (app, model, id) = (name.app(), name.model(), name.id());
-                let found =
-                    taken.ask(&db.sql.task, args! { app: TEXT = app, model: TEXT = model, id: TEXT = id }).await?;
+                let found = taken
+                    .ask(&db.sql.task, args! { app: TEXT = app, model: TEXT = model, id: TEXT = id })
+                    .await?;
                 let Some(row) = found.first() else { return Ok(Tried::Passed) };
                 let task = rows::task(row)?;
                 if !task.input.same_value(&new.input) {
@@ -218,7 +223,12 @@ async fn keep(
     taken.ask(&db.sql.use_key, args).await
 }
 
-pub(crate) async fn delete(db: &Db, key: &Key, run: Option<Run>, at: Timestamp) -> SqlResult<(Delete, Option<i64>)> {
+pub(crate) async fn delete(
+    db: &Db,
+    key: &Key,
+    run: Option<Run>,
+    at: Timestamp,
+) -> SqlResult<(Delete, Option<i64>)> {
     let (app, model, id) = (key.app(), key.model(), key.id());
     let mut again = Again::new(Fate::Repeat);
     loop {

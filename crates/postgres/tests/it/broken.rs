@@ -21,7 +21,7 @@ use soloist::{
 use soloist_postgres::{PgOptions, PgStore};
 use soloist_store_contract::{
     Harness, ManualBootClock,
-    stage::{Stage, append, events, finish, completed},
+    stage::{Stage, append, completed, events, finish},
 };
 use soloist_test_postgres::{Cluster, Options};
 
@@ -89,7 +89,11 @@ async fn nothing_is_lost<H: Harness>(tasks: usize, batches: u64, breaks: impl As
         again += work.await.unwrap();
         let log = stage.log(&key).await;
         assert_eq!(log.len() as u64, batches * 3 + 1, "{key}");
-        assert!(log[..log.len() - 1].iter().all(|e| e.data.as_str() == format!(r#"{{"seq": {}, "run": 1}}"#, e.seq)));
+        assert!(
+            log[..log.len() - 1]
+                .iter()
+                .all(|e| e.data.as_str() == format!(r#"{{"seq": {}, "run": 1}}"#, e.seq))
+        );
         assert_eq!(stage.task(&key).await.status, soloist::Status::Completed);
     }
     println!("{broken} breaks; {again} writes were sent again by their callers");
@@ -192,7 +196,10 @@ async fn a_database_that_is_away_is_told_at_once_and_found_again_when_it_is_back
         let Err(StoreError::Unavailable(why)) = stage.store.claim(stage.request(lease.key())).await else {
             panic!("the database is stopped")
         };
-        assert!(!why.contains("s3cr3t") && why.contains("cannot connect to postgres://postgres@localhost"), "{why}");
+        assert!(
+            !why.contains("s3cr3t") && why.contains("cannot connect to postgres://postgres@localhost"),
+            "{why}"
+        );
     }
     println!("100 claims were refused in {:?}", begun.elapsed());
     assert!(begun.elapsed() < Duration::from_secs(2));

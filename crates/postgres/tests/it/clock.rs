@@ -31,7 +31,7 @@ async fn a_renewal_is_taken_where_the_clock_was_set_back() {
     stage.boot.set(5 * SECOND);
     assert_eq!(stage.nodes.renew(&stage.node), Renewal::Renewed);
     stage.boot.advance(LEASE);
-    assert_eq!(stage.store.bury(Evidence::Lease).await.unwrap(), [stage.node.clone()]);
+    assert_eq!(stage.store.bury(Evidence::Lease).await.unwrap(), std::slice::from_ref(&stage.node));
 }
 
 #[tokio::test(flavor = "multi_thread")]

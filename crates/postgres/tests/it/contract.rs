@@ -1,9 +1,7 @@
 //! Every promise of every store: at each isolation level that a database may have as its usual one, through a pooler in
 //! transaction mode, over TLS, and with relaxed durability. A process is an open store, beside others in the same schema.
 
-use std::{
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use soloist::Store;

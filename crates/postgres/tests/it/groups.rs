@@ -24,7 +24,8 @@ async fn groups_over_the_same_rows_in_opposite_orders_never_wait_for_each_other_
             assert!(answers.contains(&Applied::AlreadyThere), "{answers:?}");
         }
     }
-    let deadlocks = stage.harness.0.sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()");
+    let deadlocks =
+        stage.harness.0.sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()");
     assert_eq!(deadlocks, "0");
 }
 

@@ -80,13 +80,18 @@ fn what_is_asked_of_one_task_uses_its_key() {
     uses("task", &plan(sql!("task"), &with(&[])), key);
     let claim = [("restart", "true"), ("here", "true"), ("claim_id", "7"), ("node", "'node-1'"), ("at", "1")];
     uses("claim", &plan(sql!("claim"), &with(&claim)), key);
-    let keyed = [("subject", "''"), ("call", "'start'"), ("target", "'a/M1/1'"), ("key", "'k'"), ("digest", "'d'")];
+    let keyed =
+        [("subject", "''"), ("call", "'start'"), ("target", "'a/M1/1'"), ("key", "'k'"), ("digest", "'d'")];
     uses("claim_keyed", &plan(sql!("claim_keyed"), &with(&[&claim[..], &keyed].concat())), key);
     uses("used", &plan(sql!("used"), &keyed[..4]), "idempotency_pkey");
     uses("delete", &plan(sql!("delete"), &with(&[("run", "1"), ("at", "1")])), key);
     let signal = [("name", "'n'"), ("data", "'1'"), ("at", "1"), ("max", "9")];
     uses("signal", &plan(sql!("signal"), &with(&signal)), key);
-    uses("signals", &plan(sql!("signals"), &with(&[("run", "1"), ("after", "0"), ("limit", "10")])), "signal_pkey");
+    uses(
+        "signals",
+        &plan(sql!("signals"), &with(&[("run", "1"), ("after", "0"), ("limit", "10")])),
+        "signal_pkey",
+    );
     let page = [("after", "50"), ("until", "99"), ("limit", "1000"), ("max_bytes", "65536")];
     uses("events", &plan(sql!("events"), &with(&page)), "event_batch_pkey");
 }
