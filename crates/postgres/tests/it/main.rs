@@ -7,6 +7,7 @@ mod clock;
 mod contract;
 mod durability;
 mod groups;
+mod interleavings;
 mod open;
 mod plans;
 mod stage;
