@@ -126,10 +126,11 @@ async fn prepare(taken: &mut Taken<'_>, schema: &str, deadline: Duration) -> Sql
 
 /// The newest version of the tables, and what it asks of a program.
 async fn versions(taken: &mut Taken<'_>, schema: &str) -> SqlResult<Option<Found>> {
-    let there = Statement::new("SELECT to_regclass(:name) IS NOT NULL AS there", schema);
-    let name = format!("\"{schema}\".migration");
-    let found = taken.ask(&there, args! { name: TEXT = name }).await?;
-    if !found.first().map_or(Ok(false), |row| rows::get::<bool>(row, "there"))? {
+    // Asked of the catalogue itself, with the snapshot of this statement: what a name means is remembered by a connection,
+    // also that it meant nothing before the lock was waited for.
+    let there = "SELECT 1 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+                  WHERE nspname = :schema AND relname = 'migration'";
+    if taken.ask(&Statement::new(there, schema), args! { schema: TEXT = schema }).await?.is_empty() {
         return Ok(None);
     }
     let newest =

@@ -117,6 +117,8 @@ impl Beat {
         let (id, lease) = (node.id.clone(), node.lease);
         let mut line = Line { target, db, now, node: id.clone(), lease, client: None };
         let serve = move || {
+            // Ahead of the first renewal, which has little time. Where it fails, that one tries again.
+            line.client = runtime.block_on(line.target.connect(None)).ok().map(|(client, _)| client);
             // Ends with the heartbeat.
             while let Ok((ask, answer)) = asked.recv() {
                 let _ = answer.send(runtime.block_on(line.serve(ask)).map_err(Into::into));

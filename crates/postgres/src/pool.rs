@@ -76,6 +76,14 @@ impl Pool {
         Ok(Taken { pool: self, client: Some(client), _permit: permit })
     }
 
+    /// Where one connection was given up, others that lie idle are not trusted either: in a network that swallows
+    /// everything each would cost its user the longest wait, while a new one finds out for all.
+    fn judge<T>(&self, asked: &SqlResult<T>) {
+        if matches!(asked, Err(SqlError::Broken(_))) {
+            lock(&self.idle).clear();
+        }
+    }
+
     async fn permit(&self) -> SqlResult<SemaphorePermit<'_>> {
         if let Ok(permit) = self.permits.try_acquire() {
             return Ok(permit);
@@ -165,6 +173,7 @@ impl Taken<'_> {
         let client =
             self.client.take().ok_or_else(|| SqlError::Broken("its connection broke before".to_owned()))?;
         let asked = ask(&client, statement, args, limits::POSTGRES_REQUEST_MAX).await;
+        self.pool.judge(&asked);
         if asked.as_ref().err().is_none_or(SqlError::spares_connection) {
             self.client = Some(client);
         }
@@ -179,6 +188,7 @@ impl Taken<'_> {
             Ok(run) => run.map_err(SqlError::from),
             Err(_) => Err(late()),
         };
+        self.pool.judge(&run);
         if run.as_ref().err().is_none_or(SqlError::spares_connection) {
             self.client = Some(client);
         }

@@ -34,7 +34,10 @@ impl Target {
         if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
             return Err("it does not begin with postgres://".to_owned());
         }
-        let (address, query) = url.split_once('?').unwrap_or((url, ""));
+        // A question mark before the host belongs to the password.
+        let host = url.find('@').unwrap_or(0);
+        let question = url[host..].find('?').map_or(url.len(), |n| host + n);
+        let (address, query) = (&url[..question], url[question..].trim_start_matches('?'));
         let (mut others, mut mode, mut roots) = (Vec::new(), "prefer".to_owned(), None);
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -45,11 +48,11 @@ impl Target {
                 _ => others.push(parameter),
             }
         }
-        let mut config: Config = format!("{address}?{}", others.join("&")).parse().map_err(|_| {
-            "it is not postgres://USER:PASSWORD@HOST:PORT/DATABASE with parameters that are known; what is special in a \
-             password is written as %XX"
-                .to_owned()
-        })?;
+        // What is special in a password and not written as %XX makes it look like a host, a port or a parameter.
+        let not_a_url = "it is not postgres://USER:PASSWORD@HOST:PORT/DATABASE with parameters that are known; what is \
+                         special in a password is written as %XX";
+        let mut config: Config =
+            format!("{address}?{}", others.join("&")).parse().map_err(|_| not_a_url.to_owned())?;
         let check = match (mode.as_str(), &roots) {
             ("disable", _) => None,
             ("allow" | "prefer", _) | ("require", None) => Some(Check::Nothing),
@@ -177,8 +180,9 @@ mod tests {
     fn a_password_is_never_shown() {
         let target = Target::parse("postgres://ada:s3cr%40t@db.example:6432/app?sslmode=disable").unwrap();
         assert_eq!(format!("{target} {target:?}"), ["postgres://ada@db.example:6432/app"; 2].join(" "));
+        let question = Target::parse("postgres://ada:s3cr?et@db/app?sslmode=disable").unwrap();
+        assert_eq!(question.to_string(), "postgres://ada@db:5432/app");
         for bad in [
-            "postgres://ada:s3cr?et@db/app",
             "postgres://ada:s3cret@db/app?sslmode=s3cret",
             "postgres://ada:s3cret@db:s3cret/app",
             "postgres://ada:s3cret@db/app?s3cret=1",

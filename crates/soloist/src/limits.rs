@@ -169,7 +169,7 @@ pub const POSTGRES_WRITERS: usize = 6;
 /// Requests that may wait for a connection to PostgreSQL; beyond them they are refused.
 pub const POSTGRES_WAITING_MAX: usize = 4_096;
 /// Longest wait for a free connection to PostgreSQL.
-pub const POSTGRES_WAIT_MAX: Duration = Duration::from_secs(5);
+pub const POSTGRES_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Longest wait for a new connection to PostgreSQL, with all that it says before it can be used.
 pub const POSTGRES_CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Longest wait for an answer of PostgreSQL; the connection is given up then.

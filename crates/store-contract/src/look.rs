@@ -6,6 +6,7 @@ use soloist::{
     Key, NewTask, NodeId, Status, Store,
     store::{Current, Evidence},
 };
+use tokio::sync::watch;
 
 use crate::{
     Harness,
@@ -101,44 +102,53 @@ pub async fn a_cancel_and_a_signal_reach_the_inbox_of_the_holder<H: Harness>() {
 pub async fn a_commit_of_anybody_is_told_to_everybody<H: Harness>() {
     let stage = Stage::<H>::new().await;
     let other = stage.another().await;
-    let mut watches = [other.changes(), stage.store.changes()];
-    let look = async |key: &Key| {
-        for store in [&other, &stage.store] {
-            store.rows(vec![key.clone()]).await.expect("the store works");
-        }
-    };
-    let mut told = async |what: &str| {
-        for (changes, who) in watches.iter_mut().zip(["another handle", "its own handle"]) {
-            let told = tokio::time::timeout(Duration::from_secs(5), changes.changed()).await;
-            told.unwrap_or_else(|_| panic!("{who} was not told of {what}")).expect("the store is open");
-        }
-    };
+    let mut readers = [("another handle", other.clone()), ("its own handle", stage.store.clone())]
+        .map(|(who, store)| Reader { who, changes: store.changes(), store });
     let key = key("1");
     stage.store.create(NewTask::named(key.clone(), json("{}")), stage.now()).await.expect("created");
-    look(&key).await;
-    told("a task that was not looked at before").await;
+    looked(&mut readers, &key).await;
     let lease = stage.won(&key).await;
-    told("a claim").await;
+    told(&mut readers, "a claim").await;
     committed(&stage.append(&lease, 0, 1).await);
-    told("an event").await;
+    told(&mut readers, "an event").await;
     stage.store.signal(&key, "go", json("1"), stage.now()).await.expect("the store works");
-    told("a signal").await;
+    told(&mut readers, "a signal").await;
     committed(&stage.cancel(&lease, "stop").await);
-    told("a cancel").await;
+    told(&mut readers, "a cancel").await;
     committed(&stage.apply(stage.lost_while_cancelling(&lease)).await);
-    told("an ending").await;
+    told(&mut readers, "an ending").await;
     stage.delete(&key).await;
-    told("a delete").await;
+    told(&mut readers, "a delete").await;
     let queued = stage.queued("2").await;
-    told("a start for the queue").await;
-    look(&queued).await;
-    told("another task that was not looked at before").await;
+    told(&mut readers, "a start for the queue").await;
+    looked(&mut readers, &queued).await;
     stage.next_queued().await.expect("it waits");
-    told("a claim of a queued run").await;
+    told(&mut readers, "a claim of a queued run").await;
     let joined = stage.join().await;
-    told("a join").await;
+    told(&mut readers, "a join").await;
     stage.bury(&joined).await;
-    told("a death").await;
+    told(&mut readers, "a death").await;
+}
+
+struct Reader {
+    who: &'static str,
+    store: Arc<dyn Store>,
+    changes: watch::Receiver<u64>,
+}
+
+/// Asks for a row, as those do who have viewers of it. A first look may be a reason for another one, and is none here.
+async fn looked(readers: &mut [Reader], key: &Key) {
+    for reader in readers {
+        reader.store.rows(vec![key.clone()]).await.expect("the store works");
+        reader.changes.mark_unchanged();
+    }
+}
+
+async fn told(readers: &mut [Reader], what: &str) {
+    for Reader { who, changes, .. } in readers {
+        let told = tokio::time::timeout(Duration::from_secs(5), changes.changed()).await;
+        told.unwrap_or_else(|_| panic!("{who} was not told of {what}")).expect("the store is open");
+    }
 }
 
 /// A viewer in one process and work in another: woken by nothing but changes, it sees each event.

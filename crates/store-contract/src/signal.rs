@@ -1,6 +1,6 @@
 //! Signals: durable, in order, of one run.
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all, stream};
 use soloist::{
     Key, Status, limits,
     store::{Signal, Signalled},
@@ -97,7 +97,8 @@ pub async fn s8_a_run_keeps_a_bounded_number_of_signals<H: Harness>() {
     let stage = Stage::<H>::new().await;
     let lease = stage.running("1").await;
     let max = limits::SIGNALS_MAX_PER_RUN;
-    let answers = join_all((0..max).map(|_| send(&stage, lease.key(), "1"))).await;
+    let sends = stream::iter(0..max).map(|_| send(&stage, lease.key(), "1"));
+    let answers: Vec<_> = sends.buffer_unordered(256).collect().await;
     assert!(answers.iter().all(|answer| matches!(answer, Signalled::Recorded { .. })));
     assert_eq!(send(&stage, lease.key(), "1").await, Signalled::Full);
     assert_eq!(read(&stage, lease.key(), 1, max - 1, 10).await.len(), 1);

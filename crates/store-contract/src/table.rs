@@ -2,6 +2,8 @@
 //!
 //! Decides: which combinations there are. Rows come about through the store's own verbs.
 
+use std::collections::BTreeMap;
+
 use futures_util::{StreamExt, stream};
 use soloist::{
     Ending, Epoch, Event, Failure, Key, NodeId, Policy, Seq, Status,
@@ -123,13 +125,17 @@ async fn transitions<H: Harness>(bury: bool) {
     let stage = Stage::<H>::new().await;
     let (mut refused, mut admitted) = (Vec::new(), Vec::new());
     for status in Status::ALL {
-        let probe = row(&stage, status.as_str(), status).await;
-        let seen = Current::from(&stage.task(&probe).await);
+        let probes = stream::iter(0..PROBES).map(|n| {
+            let (stage, id) = (&stage, format!("{status}-probe-{n}"));
+            async move { row(stage, &id, status).await }
+        });
+        let probes: Vec<Key> = probes.buffered(PROBES).collect().await;
+        let seen = Current::from(&stage.task(&probes[0]).await);
         let (yes, no): (Vec<_>, Vec<_>) = questions(&stage, &seen)
             .into_iter()
             .partition(|t| guard::well_formed(t).is_ok() && guard::admits(&seen, t));
         assert!(!yes.is_empty() && !no.is_empty());
-        refused.extend(no.into_iter().map(|t| (probe.clone(), t)));
+        refused.extend(no.into_iter().enumerate().map(|(n, t)| (probes[n % PROBES].clone(), t)));
         // Each that is to be committed needs a row of its own.
         let rows = stream::iter(yes.into_iter().enumerate()).map(|(n, t)| {
             let (stage, id) = (&stage, format!("{status}-{n}"));
@@ -137,44 +143,69 @@ async fn transitions<H: Harness>(bury: bool) {
         });
         admitted.extend(rows.buffer_unordered(64).collect::<Vec<_>>().await);
     }
-    let missing = Current::from(&stage.task(&key("running")).await);
+    let missing = Current::from(&stage.task(&key("running-probe-0")).await);
     refused.extend(questions(&stage, &missing).into_iter().map(|t| (key("none"), t)));
     if bury {
         stage.bury(&stage.node).await;
     }
-    for cases in [refused, admitted] {
-        assert!(cases.len() > 100, "{} cases", cases.len());
-        let asked = stream::iter(cases).map(|(key, t)| ask(&stage, Transition { key, ..t }));
-        asked.buffer_unordered(64).collect::<()>().await;
+    assert!(refused.len() > 100 && admitted.len() > 100, "{} and {} cases", refused.len(), admitted.len());
+    ask_refused(&stage, refused).await;
+    let asked = stream::iter(admitted).map(|(key, t)| ask(&stage, Transition { key, ..t }));
+    asked.buffer_unordered(64).collect::<()>().await;
+}
+
+/// How many rows of each status are asked what is to be refused.
+const PROBES: usize = 16;
+
+/// Asks what is to be refused of rows that stay as they are; what became of them is looked at once, at the end.
+async fn ask_refused<H: Harness>(stage: &Stage<H>, cases: Vec<(Key, Transition)>) {
+    let mut before = BTreeMap::new();
+    for (key, _) in &cases {
+        if !before.contains_key(key) {
+            before.insert(key.clone(), look(stage, key).await);
+        }
+    }
+    // The rows take turns.
+    let mut by_row = BTreeMap::<&Key, Vec<&Transition>>::new();
+    cases.iter().for_each(|(key, t)| by_row.entry(key).or_default().push(t));
+    let most = by_row.values().map(Vec::len).max().unwrap_or_default();
+    let in_turns =
+        (0..most).flat_map(|n| by_row.iter().filter_map(move |(key, all)| Some((*key, *all.get(n)?))));
+    let before = &before;
+    let asked = stream::iter(in_turns).map(|(key, t)| async move {
+        let t = Transition { key: key.clone(), ..t.clone() };
+        let answer = stage.store.apply(t.clone()).await;
+        let (row, log) = &before[key];
+        let epoch_at = |seq: Seq| log.iter().find(|event| event.seq == seq).map(|event| event.epoch);
+        let expected = match guard::well_formed(&t) {
+            Ok(()) => Ok(guard::refused(row.clone(), &t, epoch_at)),
+            Err(refusal) => Err(refusal),
+        };
+        assert_eq!(answer, expected, "{t:?} on {row:?}");
+    });
+    asked.buffer_unordered(512).collect::<()>().await;
+    for (key, as_it_was) in before {
+        assert_eq!(&look(stage, key).await, as_it_was, "what was refused left {key} as it was");
     }
 }
 
-/// Asks one question of a row, and looks at what became of the row.
+async fn look<H: Harness>(stage: &Stage<H>, key: &Key) -> (Option<Current>, Vec<Event>) {
+    let task = stage.store.task(key).await.expect("the store works");
+    (task.as_ref().map(Current::from), stage.log(key).await)
+}
+
+/// Asks one question of a row that is to be committed, and looks at what became of the row.
 async fn ask<H: Harness>(stage: &Stage<H>, t: Transition) {
-    let before = stage.store.task(&t.key).await.expect("the store works").as_ref().map(Current::from);
-    let log = stage.log(&t.key).await;
+    let (before, log) = look(stage, &t.key).await;
     let answer = stage.store.apply(t.clone()).await;
-    let after = stage.store.task(&t.key).await.expect("the store works").as_ref().map(Current::from);
-    let log_after = stage.log(&t.key).await;
+    let (after, log_after) = look(stage, &t.key).await;
     let case = format!("{t:?} on {before:?}");
-    if let Err(refusal) = guard::well_formed(&t) {
-        assert_eq!(answer, Err(refusal), "{case}");
-        return assert_eq!((after, log_after), (before, log), "{case}");
-    }
-    match before {
-        Some(row) if guard::admits(&row, &t) => {
-            let events = appended(&t, &row);
-            let last_seq = row.last_seq + events.len() as u64;
-            assert_eq!(answer, Ok(Applied::Committed { last_seq }), "{case}");
-            assert_eq!(after, Some(set(&t, row, last_seq)), "{case}");
-            assert_eq!(log_after, [log, events].concat(), "{case}");
-        }
-        _ => {
-            let epoch_at = |seq: Seq| log.iter().find(|event| event.seq == seq).map(|event| event.epoch);
-            assert_eq!(answer, Ok(guard::refused(before.clone(), &t, epoch_at)), "{case}");
-            assert_eq!((after, log_after), (before, log), "{case}");
-        }
-    }
+    let row = before.filter(|row| guard::admits(row, &t)).expect("it is to be committed");
+    let events = appended(&t, &row);
+    let last_seq = row.last_seq + events.len() as u64;
+    assert_eq!(answer, Ok(Applied::Committed { last_seq }), "{case}");
+    assert_eq!(after, Some(set(&t, row, last_seq)), "{case}");
+    assert_eq!(log_after, [log, events].concat(), "{case}");
 }
 
 /// The events that a committed transition leaves in the log.

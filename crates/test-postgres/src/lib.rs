@@ -288,7 +288,8 @@ fn path(path: &Path) -> &str {
 }
 
 /// A port on which nobody listens.
-pub(crate) fn free_port() -> u16 {
+#[must_use]
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("this host has a loopback address");
     listener.local_addr().expect("it is bound").port()
 }

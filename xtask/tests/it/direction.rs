@@ -3,10 +3,12 @@
 use std::{collections::BTreeMap, fs};
 
 /// Each crate with those of ours that it may depend on.
-const OURS: [(&str, &[&str]); 8] = [
+const OURS: [(&str, &[&str]); 10] = [
     ("soloist", &[]),
     ("store-contract", &["soloist"]),
     ("sqlite", &["soloist"]),
+    ("postgres", &["soloist"]),
+    ("test-postgres", &[]),
     ("runners", &["soloist"]),
     ("wire", &[]),
     ("server", &["soloist", "soloist-wire"]),
@@ -26,16 +28,20 @@ const OURS: [(&str, &[&str]); 8] = [
 ];
 
 const HTTP: &[&str] =
-    &["axum", "http", "http-body", "http-body-util", "hyper", "hyper-util", "reqwest", "tower", "rustls"];
+    &["axum", "http", "http-body", "http-body-util", "hyper", "hyper-util", "reqwest", "tower"];
+/// Beside HTTP, it belongs to those who connect to something.
+const TLS: &[&str] = &["rustls"];
 const SQL: &[&str] = &["rusqlite", "sqlx", "postgres", "tokio-postgres", "diesel"];
 
 /// Crates of others that a crate may not depend on.
-const NEVER: [(&str, &[&[&str]]); 7] = [
-    ("soloist", &[HTTP, SQL]),
-    ("store-contract", &[HTTP, SQL]),
-    ("sqlite", &[HTTP]),
+const NEVER: [(&str, &[&[&str]]); 9] = [
+    ("soloist", &[HTTP, TLS, SQL]),
+    ("store-contract", &[HTTP, TLS, SQL]),
+    ("sqlite", &[HTTP, TLS, &["tokio-postgres"]]),
+    ("postgres", &[HTTP, &["rusqlite"]]),
+    ("test-postgres", &[HTTP, TLS, SQL]),
     ("runners", &[SQL, &["axum"]]),
-    ("wire", &[HTTP, SQL, &["tokio"]]),
+    ("wire", &[HTTP, TLS, SQL, &["tokio"]]),
     ("server", &[SQL, &["reqwest"]]),
     ("client", &[SQL, &["axum"]]),
 ];

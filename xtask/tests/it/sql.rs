@@ -1,5 +1,7 @@
 //! A query is a file, and says at its top what a reader must know to check it.
 
+use std::collections::BTreeSet;
+
 /// What a header says, line by line, after the name.
 const FIELDS: [&str; 4] = ["-- called by  ", "-- guard      ", "-- returns    ", "-- atomic     "];
 
@@ -33,4 +35,50 @@ fn every_query_says_who_calls_it_what_it_guards_and_what_is_atomic() {
         queries += 1;
     }
     assert!(queries > 0, "no query was found");
+}
+
+/// Queries that one dialect has alone, and why.
+const ALONE: [(&str, &str, &str); 14] = [
+    ("sqlite", "assign", "create.sql assigns the id in the statement that uses it"),
+    ("sqlite", "dead", "the lock files of dead nodes are removed before their rows"),
+    ("sqlite", "deleted", "delete.sql remembers in its own statement what is to be cleared away"),
+    ("sqlite", "entomb", "the row of a deleted task is its own tombstone"),
+    (
+        "sqlite",
+        "event",
+        "the events of a group are written by the statement that moves the ends of their logs",
+    ),
+    ("sqlite", "input", "create.sql keeps the input in its own statement"),
+    ("sqlite", "notify", "cancel.sql and signal.sql tell the holder in their own statement"),
+    ("sqlite", "retire", "forget.sql removes all of a node in one statement"),
+    ("sqlite", "revive", "the row of a deleted task becomes the new task"),
+    ("sqlite", "serve", "join.sql puts a node and its models on record in one statement"),
+    ("sqlite", "silence", "finish.sql removes the signals in its own statement"),
+    (
+        "postgres",
+        "claim_keyed",
+        "a key is kept in the statement that it guards, as there is no transaction around both",
+    ),
+    ("postgres", "clamp", "only the clock of a database is set back under nodes that live on"),
+    ("postgres", "rows", "many rows are one statement where each statement is a trip over the network"),
+];
+
+#[test]
+fn the_dialects_call_the_same_query_by_the_same_name() {
+    let texts = xtask::texts();
+    let names = |dialect: &str| -> BTreeSet<String> {
+        let dir = format!("crates/{dialect}/src/sql/");
+        let files = texts.iter().filter_map(|(path, _)| path.split_once(&dir)?.1.strip_suffix(".sql"));
+        files.map(str::to_owned).collect()
+    };
+    let (sqlite, postgres) = (names("sqlite"), names("postgres"));
+    assert!(sqlite.len() > 30 && postgres.len() > 30, "{sqlite:?} {postgres:?}");
+    for (dialect, own, other) in [("sqlite", &sqlite, &postgres), ("postgres", &postgres, &sqlite)] {
+        let alone: BTreeSet<_> = own.difference(other).map(String::as_str).collect();
+        let listed = ALONE.iter().filter(|(of, ..)| *of == dialect).map(|(_, name, _)| *name).collect();
+        assert_eq!(
+            alone, listed,
+            "queries that crates/{dialect} has alone are listed in xtask/tests/it/sql.rs with why"
+        );
+    }
 }

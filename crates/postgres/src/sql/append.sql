@@ -5,7 +5,8 @@
 -- returns    for each that was committed its place among those asked for, the task's number and the end of its log; no
 --            row means that the writer is fenced, late or early (refused in store::guard says which)
 -- atomic     one statement: the rows are locked in the order of their numbers, the guard stands on the row that is
---            updated, and the events written are those of the rows so updated; one that is refused fails no other
+--            updated, and the events written are those of the rows so updated; one that is refused fails no other, and one
+--            of an old epoch locks nothing
 WITH asked AS (
     SELECT *
       FROM unnest(:apps, :models, :ids, :epochs, :nodes, :afters, :counts, :epochs_after)
@@ -14,6 +15,7 @@ WITH asked AS (
     SELECT task.number, asked.place
       FROM asked
       JOIN soloist.task USING (app, model, id)
+     WHERE task.epoch = asked.epoch
      ORDER BY task.number
        FOR NO KEY UPDATE OF task
 ), set AS (

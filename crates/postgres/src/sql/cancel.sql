@@ -14,6 +14,7 @@ WITH asked AS (
     SELECT task.number, asked.place
       FROM asked
       JOIN soloist.task USING (app, model, id)
+     WHERE task.epoch = asked.epoch
      ORDER BY task.number
        FOR NO KEY UPDATE OF task
 ), set AS (

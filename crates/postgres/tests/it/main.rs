@@ -2,5 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod broken;
+mod clock;
 mod contract;
+mod durability;
+mod groups;
+mod interleavings;
+mod open;
+mod plans;
 mod stage;
+mod wake;

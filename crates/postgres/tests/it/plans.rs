@@ -1,0 +1,205 @@
+//! What the hot statements cost on a table with many finished tasks: which index they use, and that an append leaves the
+//! indexes alone.
+//!
+//! The statements are those of `src/sql`, as they stand there.
+
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use soloist_store_contract::stage::Stage;
+use soloist_test_postgres::{Cluster, Database};
+
+use crate::stage::Private;
+
+macro_rules! sql {
+    ($name:literal) => {
+        include_str!(concat!("../../src/sql/", $name, ".sql"))
+    };
+}
+
+/// 20,000 finished tasks, 40 that are held by two nodes, 40 that wait, events for some.
+fn crowded() -> &'static Database<'static> {
+    static CROWDED: OnceLock<Database<'static>> = OnceLock::new();
+    CROWDED.get_or_init(|| {
+        let database = Cluster::shared().database("crowded");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        drop(runtime.block_on(soloist_postgres::PgStore::open(&database.url())).unwrap());
+        database.sql(
+            "INSERT INTO soloist.node (id, joined_at, lease_us, lease_until_us, dead)
+             SELECT 'node-' || n, 0, 1, 1, n > 1 FROM generate_series(0, 40) AS n;
+             INSERT INTO soloist.task (app, model, id, status, run, epoch, node, place, created_at, updated_at, owner)
+             SELECT 'a', 'M' || n % 10, n::text, status, 1, 1,
+                    CASE WHEN status = 'running' THEN 'node-' || n % 3 END,
+                    CASE WHEN status = 'queued' THEN n END, n, n, CASE WHEN n % 100 = 0 THEN 'ada' END
+               FROM (SELECT n, CASE WHEN n % 500 = 0 THEN 'running' WHEN n % 500 = 1 THEN 'queued'
+                                    WHEN n % 500 = 2 THEN 'failed' ELSE 'completed' END AS status
+                       FROM generate_series(1, 20000) AS n) AS made;
+             INSERT INTO soloist.input SELECT number, '{}' FROM soloist.task;
+             INSERT INTO soloist.event_batch
+             SELECT task, n, n, 1, 1, 10, '[[0,\"t\",1]]'
+               FROM generate_series(1, 200) AS task, generate_series(1, 100) AS n;
+             INSERT INTO soloist.signal SELECT task, 1, 1, 0, 's', '1' FROM generate_series(1, 5000) AS task;
+             INSERT INTO soloist.idempotency
+             SELECT '', 'start', 'a/M/' || n, 'k', 'd', n, 'a/M/' || n, true, 1, n FROM generate_series(1, 20000) AS n",
+        );
+        database.sql("ANALYZE");
+        database
+    })
+}
+
+/// The plan of a statement with values for its names.
+fn plan(sql: &str, values: &[(&str, &str)]) -> String {
+    let mut sql = sql.to_owned();
+    let mut values = values.to_vec();
+    // Longest first: a name may begin with another.
+    values.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+    for (name, value) in values {
+        sql = sql.replace(&format!(":{name}"), value);
+    }
+    crowded().sql(&format!("EXPLAIN {sql}"))
+}
+
+#[track_caller]
+fn uses(name: &str, plan: &str, index: &str) {
+    assert!(plan.contains(index), "{name} does not use {index}:\n{plan}");
+    for table in ["task", "event_batch", "signal", "input", "idempotency"] {
+        assert!(!plan.contains(&format!("Seq Scan on {table}")), "{name} reads all of {table}:\n{plan}");
+    }
+}
+
+const KEY: [(&str, &str); 3] = [("app", "'a'"), ("model", "'M1'"), ("id", "'1'")];
+const NOW: (&str, &str) = ("now", "NULL::bigint");
+
+#[test]
+fn what_is_asked_of_one_task_uses_its_key() {
+    let with = |more: &[(&'static str, &'static str)]| [&KEY[..], more].concat();
+    let key = "task_app_model_id_key";
+    uses("active", &plan(sql!("active"), &with(&[("asking", "'node-1'")])), key);
+    uses("task", &plan(sql!("task"), &with(&[])), key);
+    let claim = [("restart", "true"), ("here", "true"), ("claim_id", "7"), ("node", "'node-1'"), ("at", "1")];
+    uses("claim", &plan(sql!("claim"), &with(&claim)), key);
+    let keyed =
+        [("subject", "''"), ("call", "'start'"), ("target", "'a/M1/1'"), ("key", "'k'"), ("digest", "'d'")];
+    uses("claim_keyed", &plan(sql!("claim_keyed"), &with(&[&claim[..], &keyed].concat())), key);
+    uses("used", &plan(sql!("used"), &keyed[..4]), "idempotency_pkey");
+    uses("delete", &plan(sql!("delete"), &with(&[("run", "1"), ("at", "1")])), key);
+    let signal = [("name", "'n'"), ("data", "'1'"), ("at", "1"), ("max", "9")];
+    uses("signal", &plan(sql!("signal"), &with(&signal)), key);
+    uses(
+        "signals",
+        &plan(sql!("signals"), &with(&[("run", "1"), ("after", "0"), ("limit", "10")])),
+        "signal_pkey",
+    );
+    let page = [("after", "50"), ("until", "99"), ("limit", "1000"), ("max_bytes", "65536")];
+    uses("events", &plan(sql!("events"), &with(&page)), "event_batch_pkey");
+}
+
+#[test]
+fn what_is_asked_again_and_again_uses_an_index_that_is_small() {
+    let held = [("node", "'node-1'"), ("status", "'running'")];
+    uses("held", &plan(sql!("held"), &held), "task_held");
+    uses("orphans", &plan(sql!("orphans"), &[("limit", "100")]), "task_held");
+    uses("queued", &plan(sql!("queued"), &[]), "task_queued");
+    let take = [
+        ("apps", "ARRAY['a']"),
+        ("models", "ARRAY['M1']"),
+        ("node", "'node-1'"),
+        ("claim_id", "7"),
+        ("at", "1"),
+    ];
+    uses("claim_queued", &plan(sql!("claim_queued"), &take), "task_queued");
+    uses("expire", &plan(sql!("expire"), &[("before", "1"), ("limit", "10")]), "task_tombstone");
+    uses("clear", &plan(sql!("clear"), &[("limit", "10")]), "event_batch_pkey");
+    uses("forget", &plan(sql!("forget"), &[("limit", "10")]), "task_held");
+    uses("renew", &plan(sql!("renew"), &[("node", "'node-1'"), NOW]), "node");
+}
+
+#[test]
+fn a_list_is_a_range_of_an_index_whatever_its_filter() {
+    for (filter, index) in [
+        ("", "task_listed"),
+        ("AND status = 'running'", "task_in_status"),
+        ("AND app = 'a' AND model = 'M1'", "task_of_model"),
+        ("AND owner = 'nobody'", "task_of_owner"),
+    ] {
+        let sql = sql!("list").replace("-- filter", filter);
+        let page = [("before", "15000"), ("limit", "50"), ("max_bytes", "8388608")];
+        let plan = plan(&sql, &page);
+        // All of them end at the page; which of two that are as good is taken is the planner's business.
+        assert!(filter.is_empty() || filter.contains("model") || plan.contains(index), "{filter}:\n{plan}");
+        assert!(plan.contains("Index Scan") && !plan.contains("Seq Scan on task"), "{filter}:\n{plan}");
+    }
+}
+
+#[test]
+fn a_group_commit_goes_by_the_keys_of_its_tasks() {
+    let each = [
+        ("apps", "ARRAY['a']"),
+        ("models", "ARRAY['M1']"),
+        ("ids", "ARRAY['1']"),
+        ("epochs", "ARRAY[1]"),
+        ("nodes", "ARRAY['node-1']"),
+        ("afters", "ARRAY[0]"),
+        ("counts", "ARRAY[1]"),
+        ("epochs_after", "ARRAY[1]"),
+        ("batch_places", "ARRAY[1]"),
+        ("batch_firsts", "ARRAY[1]"),
+        ("batch_lasts", "ARRAY[1]"),
+        ("batch_epochs", "ARRAY[1]"),
+        ("batch_bytes", "ARRAY[1]"),
+        ("batch_events", "ARRAY['[]']"),
+        ("relaxed", "false"),
+        ("froms", "ARRAY['running']"),
+        ("ats", "ARRAY[1]"),
+        ("reasons", "ARRAY['r']"),
+        ("attempts", "ARRAY[1]"),
+        ("retry_counts", "ARRAY[1]"),
+        ("tos", "ARRAY['failed']"),
+        ("final_values", "ARRAY[NULL]"),
+        ("error_types", "ARRAY['E']"),
+        ("error_messages", "ARRAY['m']"),
+        ("error_tracebacks", "ARRAY['t']"),
+    ];
+    for (name, sql) in [
+        ("append", sql!("append")),
+        ("cancel", sql!("cancel")),
+        ("requeue", sql!("requeue")),
+        ("finish", sql!("finish")),
+        ("rows", sql!("rows")),
+    ] {
+        uses(name, &plan(sql, &each), "task_app_model_id_key");
+    }
+    uses("epoch", &plan(sql!("epoch"), &[("tasks", "ARRAY[7]"), ("seqs", "ARRAY[9]")]), "event_batch_pkey");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_leaves_every_index_of_the_task_alone() {
+    const BATCHES: u64 = 300;
+    let stage = Stage::<Private>::new().await;
+    let lease = stage.running("1").await;
+    let counts = || {
+        let counted = stage.harness.0.sql(
+            "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE schemaname = 'soloist' AND relname = 'task'",
+        );
+        let (updates, in_place) = counted.split_once('|').unwrap();
+        (updates.parse::<u64>().unwrap(), in_place.parse::<u64>().unwrap())
+    };
+    for n in 0..BATCHES {
+        stage.append(&lease, n * 3, 3).await;
+    }
+    // A connection tells what it has done when it ends.
+    stage.harness.cut();
+    let begun = Instant::now();
+    let (updates, in_place) = loop {
+        let (updates, in_place) = counts();
+        if updates > BATCHES || begun.elapsed() > Duration::from_secs(10) {
+            break (updates, in_place);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    println!("{in_place} of {updates} updates in place");
+    // One was the claim.
+    assert!(updates > BATCHES && in_place + 10 >= updates, "{in_place} of {updates} updates in place");
+}
