@@ -1,22 +1,12 @@
 //! Steps of the wall clock change nothing but timestamps: leases, lingers and orders do not look at it.
 
-use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use system_tests::{
     checker::{At, Told, Watched, check},
-    eventually,
-    server::Server,
+    clock, eventually,
     viewer::{Connection, Seen},
 };
-
-/// Makes what moves the clock of a process that loads it.
-fn clock(dir: &Path) -> std::path::PathBuf {
-    let library = dir.join("clock.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/behaviour/clock.c");
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
-    assert!(built.unwrap().success());
-    library
-}
 
 fn seconds(timestamp: &serde_json::Value) -> i64 {
     timestamp.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second()
@@ -27,10 +17,7 @@ async fn steps_of_ten_minutes_in_either_direction_change_nothing_but_timestamps(
     let dir = Arc::new(tempfile::tempdir().unwrap());
     std::fs::write(dir.path().join("soloist.toml"), "lease_seconds = 2\nlinger_seconds = 1\n").unwrap();
     let step = dir.path().join("step");
-    std::fs::write(&step, "0").unwrap();
-    let mut command = tokio::process::Command::new(system_tests::binary());
-    command.env("LD_PRELOAD", clock(dir.path())).env("CLOCK_STEP", &step);
-    let stepped = Server::launch(command, dir.clone(), "127.0.0.1:0").await.unwrap();
+    let stepped = clock::launch(dir.clone(), 0).await;
     let steady = stepped.beside().await;
     let node = stepped.stats().await["node"].clone();
 

@@ -5,6 +5,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 pub mod checker;
+pub mod clock;
 pub mod proxy;
 pub mod server;
 pub mod viewer;

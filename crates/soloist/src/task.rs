@@ -183,6 +183,11 @@ impl NewTask {
         if input > limits::INPUT_MAX_BYTES {
             return Err(Error::too_large("the input", input, limits::INPUT_MAX_BYTES));
         }
+        if self.max_retries > limits::RETRIES_MAX {
+            let message =
+                format!("max_retries is {}; at most {} are allowed", self.max_retries, limits::RETRIES_MAX);
+            return Err(Error::invalid("invalid_body", message));
+        }
         match &self.owner {
             Some(owner) if owner.len() > limits::OWNER_MAX_BYTES => {
                 Err(Error::too_large("the owner", owner.len(), limits::OWNER_MAX_BYTES))

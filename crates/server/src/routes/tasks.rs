@@ -52,9 +52,6 @@ pub(crate) async fn put(
 }
 
 fn new_task(id: NewId, body: &CreateBody, key: Option<&IdempotencyKey>) -> Result<NewTask, Problem> {
-    if body.max_retries.is_some_and(|n| n > 0) {
-        return Err(Problem::not_supported("max_retries above 0"));
-    }
     if body.timeout_seconds.is_some() {
         return Err(Problem::not_supported("timeout_seconds"));
     }
@@ -65,7 +62,13 @@ fn new_task(id: NewId, body: &CreateBody, key: Option<&IdempotencyKey>) -> Resul
         Some(input) => body::json(input)?,
         None => soloist::Json::parse("{}")?,
     };
-    let mut task = NewTask { id, input, owner: None, max_retries: 0, idempotency: None };
+    let mut task = NewTask {
+        id,
+        input,
+        owner: None,
+        max_retries: body.max_retries.unwrap_or_default(),
+        idempotency: None,
+    };
     let then = if body.start == Some(true) { "start" } else { "" };
     task.idempotency = key.map(|key| Idempotency::create(key, &task, then));
     Ok(task)

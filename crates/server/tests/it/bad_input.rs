@@ -87,8 +87,8 @@ async fn bad_input_is_a_problem_with_a_stable_code_and_nothing_is_created() {
         ("POST", "/tasks/demo/Steps", AS_JSON, r#"{"input":{"count":"many"}}"#, 422, "invalid_input"),
         ("POST", "/tasks/demo/Says", AS_JSON, "", 422, "invalid_input"),
         ("PUT", "/tasks/demo/Steps/1", AS_JSON, r#"{"input":null,"start":true}"#, 422, "invalid_input"),
+        ("POST", "/tasks/demo/Steps", AS_JSON, r#"{"max_retries":1001}"#, 400, "invalid_body"),
         // What is not there in this version.
-        ("POST", "/tasks/demo/Steps", AS_JSON, r#"{"max_retries":1}"#, 422, "not_supported"),
         ("POST", "/tasks/demo/Steps", AS_JSON, r#"{"timeout_seconds":60}"#, 422, "not_supported"),
         ("PUT", "/tasks/demo/Steps/1", AS_JSON, r#"{"run_at":"2030-01-01T00:00:00Z"}"#, 422, "not_supported"),
         ("POST", "/stream/demo/Steps/1", AS_JSON, "{}", 422, "not_supported"),
@@ -153,7 +153,7 @@ async fn an_empty_body_means_an_empty_object_and_nulls_ask_for_nothing() {
         server.call("POST", "/tasks/demo/Steps", &[("content-type", "text/plain")], "").await.status,
         201
     );
-    let nulls = r#"{"max_retries":0,"timeout_seconds":null,"run_at":null,"start":null}"#;
+    let nulls = r#"{"max_retries":1000,"timeout_seconds":null,"run_at":null,"start":null}"#;
     assert_eq!(server.post("/tasks/demo/Steps", nulls).await.status, 201);
     let content_type = ("content-type", "Application/JSON; charset=utf-8");
     assert_eq!(server.call("POST", "/tasks/demo/Steps", &[content_type], "{}").await.status, 201);
