@@ -32,9 +32,17 @@ impl Server {
         Self::start_with("", "127.0.0.1:0").await
     }
 
-    /// The same with a configuration file.
+    /// The same with a configuration file. Where that names no store, it is a file, or a fresh database of the kind that
+    /// `SOLOIST_TEST_STORE` names.
     pub async fn start_with(config: &str, listen: &str) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
+        let mut config = config.to_owned();
+        if !config.contains("store = ") && std::env::var("SOLOIST_TEST_STORE").as_deref() == Ok("postgres") {
+            let database = soloist_test_postgres::Cluster::shared().database("server");
+            config = format!("store = \"{}\"\n{config}", database.url());
+            // It goes with the cluster.
+            std::mem::forget(database);
+        }
         std::fs::write(dir.path().join("soloist.toml"), config).unwrap();
         Self::start_in(dir, listen).await
     }

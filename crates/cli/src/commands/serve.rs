@@ -30,6 +30,11 @@ use crate::{
 
 pub(crate) fn serve(args: Serve, out: &Out) -> Result<Exit, Stop> {
     let config = of_process(args.config.file, args.config.flags)?.config;
+    if args.demo && !config.listen.is_local() {
+        let why = "the demo models fetch any URL and run as long as they are told to: serve them where only this machine \
+                   reaches them, on a loopback address or a Unix socket";
+        return Err(Stop::new(Exit::Usage, why));
+    }
     log_to_stderr(&config);
     allow_many_descriptors();
     let guard = (!config.models.is_empty()).then(Guard::start).transpose();
@@ -43,8 +48,8 @@ pub(crate) fn serve(args: Serve, out: &Out) -> Result<Exit, Stop> {
 
 async fn run(config: &Config, guard: Option<&Guard>, demo: bool, out: &Out) -> Result<Exit, Stop> {
     let stop = Stopping::new(Owner::Supervisor)?;
-    let listener =
-        Listener::bind(&config.listen.to_string(), Exposure::Local).await.map_err(|e| bind_failed(&e))?;
+    let exposure = if config.allow_anonymous { Exposure::Anyone } else { Exposure::Local };
+    let listener = Listener::bind(&config.listen.to_string(), exposure).await.map_err(|e| bind_failed(&e))?;
     let address = listener.address().map_err(|e| bind_failed(&e))?;
     let coordinator = coordinator(config, guard, demo).await?;
     announce(config, &address, &coordinator, out);
@@ -76,7 +81,6 @@ async fn coordinator(config: &Config, guard: Option<&Guard>, demo: bool) -> Resu
         .lease(config.lease)
         .on_lease_lost(OnLeaseLost::Abort);
     if demo {
-        // A Listen is never beyond this machine, so no stranger gets at these.
         builder = soloist_runners::demo::register(builder);
     }
     for model in &config.models {

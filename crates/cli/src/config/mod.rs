@@ -37,6 +37,7 @@ const FOREIGN_PREFIX: &str = "SOLOIST_TASK_";
 /// Everything that a server is told. The defaults stand here and nowhere else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
+    pub(crate) allow_anonymous: bool,
     pub(crate) listen: Listen,
     pub(crate) store: StoreUrl,
     pub(crate) listen_url: Option<PgUrl>,
@@ -55,6 +56,7 @@ pub(crate) struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            allow_anonymous: false,
             listen: Listen::Tcp(([127, 0, 0, 1], 8888).into()),
             store: StoreUrl::Sqlite("soloist.db".into()),
             listen_url: None,

@@ -41,7 +41,8 @@ max_concurrent = 2
 - In variables and flags, lists are written with commas: `SOLOIST_ALLOWED_HOSTS=a.example.com,b.example.com`.
 - A variable `SOLOIST_...` that is no key is an error, too. `SOLOIST_URL` and `SOLOIST_CONFIG` belong to the command
   line and `SOLOIST_TASK_*` to exec work; they are no configuration.
-- Without authentication (which is not supported yet) the server listens on loopback addresses and Unix sockets only.
+- Without authentication (which is not supported yet) the server listens on loopback addresses and Unix sockets only,
+  unless `allow_anonymous = true` says that nobody reaches it who may not do everything.
 "#;
 
 /// The whole page.

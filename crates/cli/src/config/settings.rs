@@ -38,11 +38,32 @@ pub(crate) struct NotYet {
 /// The keys of the whole server, in the order in which they are shown.
 pub(crate) const SERVER: &[Setting<Config>] = &[
     Setting {
+        key: "allow_anonymous",
+        kind: Kind::Switch,
+        about: "Whether the server may listen where other machines reach it, although it asks nobody who they are. Whoever \
+                reaches it may then do everything: say it where only a load balancer or a proxy that asks does.",
+        allowed: "true or false",
+        set: |config, value| value.switch().map(|given| config.allow_anonymous = given),
+        default: |config| Some(config.allow_anonymous.to_string()),
+    },
+    Setting {
         key: "listen",
         kind: Kind::Text,
         about: "Where the server listens. Port 0 takes any free port, which is then printed.",
-        allowed: "a loopback ADDRESS:PORT (127.0.0.1:8888, [::1]:8888) or unix:PATH",
-        set: |config, value| Listen::parse(value.text()?).map(|given| config.listen = given),
+        allowed: "a loopback ADDRESS:PORT (127.0.0.1:8888, [::1]:8888) or unix:PATH; any ADDRESS:PORT with allow_anonymous",
+        set: |config, value| {
+            let given = Listen::parse(value.text()?)?;
+            if !(given.is_local() || config.allow_anonymous) {
+                return Err(Wrong(
+                    "other machines could reach it, and nobody would be asked who they are: authentication is not \
+                     supported yet, so put a proxy that asks in front of a loopback address or a Unix socket, or say \
+                     allow_anonymous = true where nobody else can reach it"
+                        .to_owned(),
+                ));
+            }
+            config.listen = given;
+            Ok(())
+        },
         default: |config| Some(quoted(&config.listen.to_string())),
     },
     Setting {
@@ -299,7 +320,6 @@ pub(crate) const MODEL: &[Setting<Model>] = &[
 
 /// Keys of the whole server that are not there yet.
 pub(crate) const SERVER_NOT_YET: &[NotYet] = &[
-    NotYet { key: "allow_anonymous", what: "listening beyond this machine is" },
     NotYet { key: "auth", what: "authentication is" },
     NotYet { key: "retention_days", what: "retention is" },
     NotYet { key: "tombstone_days", what: "retention is" },

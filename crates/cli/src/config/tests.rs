@@ -103,9 +103,7 @@ fn the_bounds_in_the_table_are_those_of_the_limits() {
 
 #[test]
 fn what_is_not_there_yet_is_refused_by_name() {
-    for file in
-        ["allow_anonymous = true", "[auth]\ntokens = []", "retention_days = 30", "tombstone_days = 400"]
-    {
+    for file in ["[auth]\ntokens = []", "retention_days = 30", "tombstone_days = 400"] {
         assert!(error(file).contains("not supported yet"), "{file}: {}", error(file));
         let key = file.trim_start_matches('[').split([' ', ']']).next().unwrap();
         assert!(error(file).contains(key), "{file}: {}", error(file));

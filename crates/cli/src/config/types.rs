@@ -1,13 +1,12 @@
 //! The values that a setting can take, each valid from birth.
 //!
-//! Decides: what `listen`, `store`, `log` and the origins may say. A [`Listen`] never reaches beyond this machine:
-//! whoever holds one need not ask again whether strangers can connect.
+//! Decides: what `listen`, `store`, `log` and the origins may say.
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use super::value::{Taken, Wrong, without_password};
 
-/// Where the server listens: a loopback address or a Unix socket, nothing else.
+/// Where the server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Listen {
     Tcp(SocketAddr),
@@ -23,15 +22,15 @@ impl Listen {
             };
         }
         let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-        let address: SocketAddr = numeric.as_deref().unwrap_or(text).parse().map_err(|_| Wrong::default())?;
-        if !address.ip().to_canonical().is_loopback() {
-            return Err(Wrong(
-                "other machines could reach it, and nobody would be asked who they are: authentication is not supported \
-                 yet, so put a proxy that asks in front of a loopback address or a Unix socket"
-                    .to_owned(),
-            ));
+        numeric.as_deref().unwrap_or(text).parse().map(Self::Tcp).map_err(|_| Wrong::default())
+    }
+
+    /// Whether only this machine can reach it.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
         }
-        Ok(Self::Tcp(address))
     }
 }
 
@@ -166,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_beyond_this_machine_is_listened_on() {
+    fn what_other_machines_can_reach_is_known() {
         for good in [
             "127.0.0.1:0",
             "127.8.8.8:80",
@@ -175,10 +174,10 @@ mod tests {
             "[::ffff:127.0.0.1]:1",
             "unix:s.sock",
         ] {
-            assert!(Listen::parse(good).is_ok(), "{good}");
+            assert!(Listen::parse(good).unwrap().is_local(), "{good}");
         }
         for beyond in ["0.0.0.0:8888", "[::]:8888", "192.168.1.1:8888", "[::ffff:10.0.0.1]:1"] {
-            assert!(Listen::parse(beyond).unwrap_err().0.contains("authentication"), "{beyond}");
+            assert!(!Listen::parse(beyond).unwrap().is_local(), "{beyond}");
         }
         for bad in ["", "8888", "127.0.0.1", "localhost", "example.com:80", "127.0.0.1:99999", "unix:"] {
             assert!(Listen::parse(bad).is_err(), "{bad}");

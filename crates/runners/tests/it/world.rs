@@ -1,7 +1,10 @@
-//! A coordinator on a memory store, with one model to try things on.
+//! A coordinator on a store, with one model to try things on.
 
 use std::{
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,10 +13,13 @@ use soloist::{
     Coordinator, Create, Delivery, Event, From, Json, Key, MemoryStore, ModelOptions, NewTask, Run, Runner,
     Start, StartOptions, Store, SubscribeOptions, Subscribed, Subscription, Task,
 };
+use soloist_postgres::PgStore;
 use soloist_runners::{
     exec::{ExecOptions, ExecRunner},
     guard::Guard,
 };
+use soloist_sqlite::SqliteStore;
+use soloist_test_postgres::Cluster;
 
 /// Longest that anything here may take; reached only where something hangs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
@@ -30,6 +36,27 @@ pub(crate) fn exec(options: ExecOptions) -> ExecRunner {
     ExecRunner::new(options, &GUARD).unwrap()
 }
 
+/// An empty store: in memory, or of the kind that `SOLOIST_TEST_STORE` names, because work is the same on all of them.
+async fn fresh_store() -> Arc<dyn Store> {
+    match std::env::var("SOLOIST_TEST_STORE").as_deref() {
+        Err(_) | Ok("memory") => Arc::new(MemoryStore::new()),
+        Ok("sqlite") => {
+            static DIR: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
+            static NEXT: AtomicUsize = AtomicUsize::new(0);
+            let name = format!("{}.db", NEXT.fetch_add(1, Ordering::Relaxed));
+            Arc::new(SqliteStore::open(DIR.path().join(name)).unwrap())
+        }
+        Ok("postgres") => {
+            let database = Cluster::shared().database("runners");
+            let store = PgStore::open(&database.url()).await.unwrap();
+            // It goes with the cluster.
+            std::mem::forget(database);
+            Arc::new(store)
+        }
+        Ok(other) => panic!("SOLOIST_TEST_STORE is memory, sqlite or postgres, and not {other}"),
+    }
+}
+
 pub(crate) struct World {
     pub(crate) coordinator: Coordinator,
 }
@@ -41,7 +68,7 @@ pub(crate) struct Ran {
 
 impl World {
     pub(crate) async fn of(runner: impl Runner) -> Self {
-        Self::on(Arc::new(MemoryStore::new()), runner).await
+        Self::on(fresh_store().await, runner).await
     }
 
     pub(crate) async fn on(store: Arc<dyn Store>, runner: impl Runner) -> Self {
