@@ -20,7 +20,7 @@ pub struct Bouncer {
 }
 
 impl Bouncer {
-    /// Starts one before a cluster of our own.
+    /// Starts one before a cluster, whose superuser it is to everybody.
     #[must_use]
     pub fn start(cluster: &Cluster) -> Self {
         let program =
@@ -30,9 +30,10 @@ impl Bouncer {
         );
         let dir = TempDir::with_prefix("soloist-pgbouncer-").expect("a temporary directory").keep();
         let (port, user) = (free_port(), User::unprivileged());
+        let (host, server) = cluster.address();
         let ini = [
             "[databases]".to_owned(),
-            format!("* = host=localhost port={} user=postgres", cluster.port()),
+            format!("* = host={host} port={server} user=postgres"),
             "[pgbouncer]".to_owned(),
             "listen_addr = localhost".to_owned(),
             format!("listen_port = {port}"),

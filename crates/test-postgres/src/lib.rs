@@ -169,10 +169,19 @@ impl Cluster {
         String::from_utf8_lossy(&done.stdout).trim_end().to_owned()
     }
 
-    /// The port on which it listens, where it is one of our own.
+    /// The port on which it listens.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.address().1
+    }
+
+    /// The host and the port on which it listens.
+    #[must_use]
+    pub fn address(&self) -> (String, u16) {
+        let Some(url) = &self.given else { return ("localhost".to_owned(), self.port) };
+        let host = url.rsplit(['@', '/']).next().unwrap_or_default();
+        let (host, port) = host.rsplit_once(':').unwrap_or((host, "5432"));
+        (host.to_owned(), port.parse().expect("SOLOIST_TEST_POSTGRES is postgres://superuser@host:port"))
     }
 
     /// The certificate of the authority that has signed the server's, where it speaks TLS.

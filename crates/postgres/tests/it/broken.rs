@@ -221,13 +221,13 @@ struct Network {
 }
 
 impl Network {
-    fn before(port: u16) -> Self {
+    fn before_the_database() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let network = Self { port: listener.local_addr().unwrap().port(), is_cut: Arc::default() };
         let is_cut = network.is_cut.clone();
         thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
-                let server = TcpStream::connect(("localhost", port)).unwrap();
+                let server = TcpStream::connect(Cluster::shared().address()).unwrap();
                 for (from, to) in
                     [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)]
                 {
@@ -252,8 +252,9 @@ fn carry(mut from: TcpStream, mut to: TcpStream, is_cut: &AtomicBool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_heartbeat_notices_a_network_that_swallows_everything_while_there_is_time() {
-    let network = Network::before(Cluster::shared().port());
-    let url = format!("postgres://postgres@127.0.0.1:{}/{}?sslmode=disable", network.port, plain().name());
+    let network = Network::before_the_database();
+    let way = format!("postgres://postgres@127.0.0.1:{}", network.port);
+    let url = format!("{way}/{}?sslmode=disable", plain().name());
     let store = PgStore::open_with(&url, within(&schema())).await.unwrap();
     let lease = Duration::from_secs(10);
     let node = NewNode { id: NodeId::random(), lease, models: Vec::new(), at: Timestamp::now() };
