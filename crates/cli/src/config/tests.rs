@@ -53,7 +53,7 @@ fn a_misspelt_key_is_named_with_its_line_and_the_key_that_was_meant() {
         error("# a comment\nlisten = \"127.0.0.1:1\"\nligner_seconds = 3\n"),
         "soloist.toml line 3: unknown key \"ligner_seconds\"; did you mean linger_seconds?"
     );
-    assert!(error("zebra = 1").contains("known are listen, store"));
+    assert!(error("zebra = 1").contains("known are allow_anonymous, listen, store"));
     assert!(
         error(&format!("{MODEL}comand = []\n"))
             .ends_with("line 6: unknown key \"comand\"; did you mean command?")
