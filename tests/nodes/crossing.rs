@@ -6,7 +6,7 @@ use std::{
 };
 
 use soloist_test_postgres::Cluster;
-use system_tests::viewer::{Connection, End, Seen};
+use system_tests::viewer::{Connection, Seen};
 
 use crate::{futures::join_all, nodes};
 
@@ -22,7 +22,7 @@ async fn watch(address: String, key: &'static str) -> (Seen, Vec<u64>) {
     let mut viewer = Connection::open_raw(&address, key, &seen).await.unwrap();
     loop {
         let before = seen.ids.len();
-        let end = viewer.read(&mut seen, 1).await.unwrap();
+        let read = viewer.read_once(&mut seen, usize::MAX).await.unwrap();
         let now = now_ns();
         for id in &seen.ids[before..] {
             let data: HashMap<String, serde_json::Value> = serde_json::from_str(&seen.shown[id].1).unwrap();
@@ -30,7 +30,7 @@ async fn watch(address: String, key: &'static str) -> (Seen, Vec<u64>) {
                 delays.push(now.saturating_sub(sent));
             }
         }
-        if end != End::Cut {
+        if read.is_err() {
             return (seen, delays);
         }
     }

@@ -78,9 +78,10 @@ async fn watch(addresses: Vec<String>, key: String) -> Watched {
     Watched { after: None, ids: seen.ids, shown: seen.shown }
 }
 
-/// Waits until a task has a status, as a node shows it.
+/// Waits until a task has a status, as a node shows it; one that cannot ask its store yet is asked again.
 async fn until(server: &Server, key: &str, status: &str) -> serde_json::Value {
-    let there = || async { server.task(key).await["status"] == status };
+    let path = format!("/tasks/{key}");
+    let there = || async { server.call("GET", &path, "").await.1["status"] == status };
     eventually(&format!("{key} is {status}"), there).await;
     server.task(key).await
 }

@@ -86,17 +86,24 @@ impl Connection {
 
     /// Reads until the stream ends, or about so many bytes have been read.
     pub async fn read(&mut self, seen: &mut Seen, mut budget: usize) -> std::io::Result<End> {
-        let mut buffer = vec![0; 64 << 10];
         while budget > 0 {
-            let want = budget.min(buffer.len());
-            let n = self.socket.read(&mut buffer[..want]).await?;
-            if n == 0 {
-                return Ok(if self.status == Some(204) { End::NoContent } else { End::Closed });
+            match self.read_once(seen, budget).await? {
+                Ok(n) => budget -= n,
+                Err(end) => return Ok(end),
             }
-            budget -= n;
-            self.take(&buffer[..n], seen);
         }
         Ok(End::Cut)
+    }
+
+    /// Reads what has come, at most so many bytes; waits where nothing has. How many they were, or how the stream ended.
+    pub async fn read_once(&mut self, seen: &mut Seen, most: usize) -> std::io::Result<Result<usize, End>> {
+        let mut buffer = vec![0; most.min(64 << 10)];
+        let n = self.socket.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(Err(if self.status == Some(204) { End::NoContent } else { End::Closed }));
+        }
+        self.take(&buffer[..n], seen);
+        Ok(Ok(n))
     }
 
     fn take(&mut self, bytes: &[u8], seen: &mut Seen) {

@@ -178,6 +178,10 @@ impl Store for PgStore {
         Ok(buried)
     }
 
+    fn can_be_away(&self) -> bool {
+        true
+    }
+
     async fn serves(&self, model: &ModelKey) -> StoreResult<bool> {
         Ok(queries::serves(&self.db, model).await?)
     }
