@@ -15,7 +15,8 @@ use system_tests::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_after_kill_9_at_50_moments_all_that_was_seen_is_there_and_nothing_stays_running() {
     let mut rng = StdRng::seed_from_u64(seed());
-    let mut server = Server::start_with("", "127.0.0.1:0").await;
+    // Where the system does not tell of a death, the lease does.
+    let mut server = Server::start_with("lease_seconds = 1\n", "127.0.0.1:0").await;
     for round in 1..=50 {
         let keys: Vec<String> = (0..3).map(|n| format!("demo/BurstTask/{round}-{n}")).collect();
         for (n, key) in keys.iter().enumerate() {

@@ -1,10 +1,13 @@
 //! Nothing of a command outlives its attempt, whoever is killed. What happens when the node itself is killed is shown
 //! with the released program, in the tests of the command line.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustix::process::{Pid, Signal, kill_process};
-use soloist::{CancelOptions, Key, Run, Status, limits};
+use soloist::{CancelOptions, Key, MemoryStore, Run, Status, limits};
 use soloist_runners::{
     exec::{ExecOptions, ExecRunner},
     guard::Guard,
@@ -186,7 +189,9 @@ async fn a_hundred_attempts_at_once_share_one_guard() {
     let worlds = (0..100).map(|i| {
         let guard = guard.clone();
         tokio::spawn(async move {
-            let ran = world(&guard, command(&["echo", &i.to_string()])).await.run("t/Model", "{}").await;
+            // A hundred databases would be another test.
+            let runner = ExecRunner::new(command(&["echo", &i.to_string()]), &guard).unwrap();
+            let ran = World::on(Arc::new(MemoryStore::new()), runner).await.run("t/Model", "{}").await;
             assert_eq!(ran.lines(), [i.to_string()]);
         })
     });
