@@ -89,6 +89,8 @@ pub const FOLLOW_EVERY: Duration = Duration::from_millis(5);
 pub const FOLLOW_ANYWAY: Duration = Duration::from_secs(1);
 /// Wait before a node that lost its lease asks again to be taken in, where it was not.
 pub const REJOIN_EVERY: Duration = Duration::from_millis(500);
+/// Part of a lease that a look for dead nodes may take, in percent; a later answer tells of a store that was away.
+pub const SWEEP_LATE_PERCENT: u32 = 10;
 /// How often a node clears away what is of no use on record.
 pub const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// Rows that are cleared away in one step.

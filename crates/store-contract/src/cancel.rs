@@ -19,7 +19,7 @@ pub async fn a_pending_task_is_cancelled_at_once<H: Harness>() {
     let at = stage.now();
     let cancelled = Ending::Cancelled { reason: "never mind".into() };
     let event = terminal(&cancelled, None, at);
-    let cancel = outsider(&key, Epoch(0), Status::Pending, change(cancelled), Some(event.clone()), at);
+    let cancel = outsider(&key, (Epoch(0), 0), Status::Pending, change(cancelled), Some(event.clone()), at);
     assert_eq!(committed(&stage.apply(cancel).await), 1);
     let task = stage.task(&key).await;
     assert_eq!((task.status, task.run, task.epoch, task.last_seq), (Status::Cancelled, 0, Epoch(0), 1));
@@ -77,7 +77,7 @@ pub async fn s7_of_many_cancels_of_one_task_one_is_committed<H: Harness>() {
     let cancels = (0..32).map(|n| {
         let cancelled = Ending::Cancelled { reason: format!("cancel {n}") };
         let event = terminal(&cancelled, None, stage.now());
-        outsider(&key, Epoch(0), Status::Pending, change(cancelled), Some(event), stage.now())
+        outsider(&key, (Epoch(0), 0), Status::Pending, change(cancelled), Some(event), stage.now())
     });
     let answers = join_all(cancels.map(|cancel| stage.apply(cancel))).await;
     let winner =
@@ -101,7 +101,7 @@ pub async fn s2_s6_an_ending_by_another_raises_the_epoch_and_fences_the_holder<H
         epoch_after: risen,
         ..outsider(
             lease.key(),
-            lease.epoch(),
+            (lease.epoch(), lease.run()),
             Status::Cancelling,
             Change::Cancelled { reason: "stop".into() },
             Some(event.clone()),

@@ -148,8 +148,15 @@ pub async fn s7_a_cancel_and_a_claim_of_a_queued_run_never_both_happen<H: Harnes
         let key = stage.queued(&round.to_string()).await;
         let cancelled = Ending::Cancelled { reason: "never mind".into() };
         let event = terminal(&cancelled, None, stage.now());
-        let epoch = stage.task(&key).await.epoch;
-        let cancel = outsider(&key, epoch, Status::Queued, change(cancelled), Some(event), stage.now());
+        let task = stage.task(&key).await;
+        let cancel = outsider(
+            &key,
+            (task.epoch, task.run),
+            Status::Queued,
+            change(cancelled),
+            Some(event),
+            stage.now(),
+        );
         let cancelling = tokio::spawn({
             let other = other.clone();
             async move { other.apply(cancel).await.expect("the store works") }

@@ -103,8 +103,14 @@ pub async fn a_queued_run_is_cancelled_at_once<H: Harness>() {
     let row = Current::from(&stage.task(&key).await);
     let cancelled = Ending::Cancelled { reason: "never mind".into() };
     let event = terminal(&cancelled, None, stage.now());
-    let cancel =
-        outsider(&key, row.epoch, Status::Queued, change(cancelled), Some(event.clone()), stage.now());
+    let cancel = outsider(
+        &key,
+        (row.epoch, row.run),
+        Status::Queued,
+        change(cancelled),
+        Some(event.clone()),
+        stage.now(),
+    );
     assert_eq!(committed(&stage.apply(cancel.clone()).await), 1);
     assert_eq!(stage.log(&key).await, [event.at(1, 1, row.epoch)]);
     let task = stage.task(&key).await;
@@ -114,6 +120,8 @@ pub async fn a_queued_run_is_cancelled_at_once<H: Harness>() {
     // Queued once more it stands there once, and the old cancel is told.
     let request = ClaimRequest { place: Place::Queue, ..stage.request(&key) };
     assert!(matches!(stage.ask(request).await, Claim::Queued(_)));
+    // Nobody has held either run, so both have one epoch.
+    assert!(matches!(stage.apply(cancel.clone()).await, Applied::Moved(row) if row.run == 2));
     assert!(stage.next_queued().await.is_some() && stage.next_queued().await.is_none());
     assert!(matches!(stage.apply(cancel).await, Applied::Fenced(Some(_))));
 }

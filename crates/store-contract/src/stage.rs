@@ -13,8 +13,8 @@ use std::{
 };
 
 use soloist::{
-    Data, Delete, Ending, Epoch, Event, Failure, Json, Key, ModelKey, NewTask, NodeId, Policy, Seq, Status,
-    Store, Task, Timestamp,
+    Data, Delete, Ending, Epoch, Event, Failure, Json, Key, ModelKey, NewTask, NodeId, Policy, Run, Seq,
+    Status, Store, Task, Timestamp,
     event::{self, NewEvent},
     lease::RunLease,
     state::Place,
@@ -200,15 +200,29 @@ impl<H: Harness> Stage<H> {
     /// Asks a running run to stop, as somebody else.
     pub async fn cancel(&self, lease: &RunLease, reason: &str) -> Applied {
         let change = Change::Cancelling { reason: reason.to_owned() };
-        self.apply(outsider(lease.key(), lease.epoch(), Status::Running, change, None, self.now())).await
+        self.apply(outsider(
+            lease.key(),
+            (lease.epoch(), lease.run()),
+            Status::Running,
+            change,
+            None,
+            self.now(),
+        ))
+        .await
     }
 
     /// The transition that ends a running run whose node is lost, by somebody else: the epoch rises.
     pub fn lost(&self, lease: &RunLease) -> Transition {
         let lost = Ending::Failed { failure: Failure::new("NodeLost", "its node died") };
         let event = event::terminal(&lost, None, self.now());
-        let end =
-            outsider(lease.key(), lease.epoch(), Status::Running, change(lost), Some(event), self.now());
+        let end = outsider(
+            lease.key(),
+            (lease.epoch(), lease.run()),
+            Status::Running,
+            change(lost),
+            Some(event),
+            self.now(),
+        );
         Transition { epoch_after: lease.epoch().next(), ..end }
     }
 
@@ -217,7 +231,14 @@ impl<H: Harness> Stage<H> {
         let cancelled = Ending::Cancelled { reason: "stop".into() };
         let event = event::terminal(&cancelled, None, self.now());
         let change = change(cancelled);
-        let end = outsider(lease.key(), lease.epoch(), Status::Cancelling, change, Some(event), self.now());
+        let end = outsider(
+            lease.key(),
+            (lease.epoch(), lease.run()),
+            Status::Cancelling,
+            change,
+            Some(event),
+            self.now(),
+        );
         Transition { epoch_after: lease.epoch().next(), ..end }
     }
 
@@ -226,7 +247,14 @@ impl<H: Harness> Stage<H> {
     pub fn requeued(&self, lease: &RunLease) -> Transition {
         let change = Change::Requeued { attempt: lease.attempt() + 1, retry_count: lease.attempt() };
         let event = sent("retry", Data::Json(json(r#"{"error_type":"NodeLost"}"#)), self.now());
-        let requeue = outsider(lease.key(), lease.epoch(), Status::Running, change, Some(event), self.now());
+        let requeue = outsider(
+            lease.key(),
+            (lease.epoch(), lease.run()),
+            Status::Running,
+            change,
+            Some(event),
+            self.now(),
+        );
         Transition { epoch_after: lease.epoch().next(), ..requeue }
     }
 
@@ -307,13 +335,13 @@ pub fn finish(lease: &RunLease, after: Seq, from: Status, ending: Ending, at: Ti
 #[must_use]
 pub fn outsider(
     key: &Key,
-    epoch: Epoch,
+    (epoch, run): (Epoch, Run),
     from: Status,
     change: Change,
     event: Option<NewEvent>,
     at: Timestamp,
 ) -> Transition {
-    let writer = Writer::Outsider { epoch, event };
+    let writer = Writer::Outsider { epoch, run, event };
     Transition { key: key.clone(), writer, from, change, epoch_after: epoch, at }
 }
 

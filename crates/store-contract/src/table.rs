@@ -251,7 +251,8 @@ fn questions<H: Harness>(stage: &Stage<H>, row: &Current) -> Vec<Transition> {
         for from in Status::ALL {
             for change in &changes {
                 for writer in writers(stage, row, epoch) {
-                    let kept = outsider(&key("any"), epoch, from, change.clone(), None, stage.now());
+                    let kept =
+                        outsider(&key("any"), (epoch, row.run), from, change.clone(), None, stage.now());
                     let risen =
                         Transition { epoch_after: epoch.next(), writer: writer.clone(), ..kept.clone() };
                     all.push(Transition { writer, ..kept });
@@ -271,8 +272,12 @@ fn questions<H: Harness>(stage: &Stage<H>, row: &Current) -> Vec<Transition> {
 fn writers<H: Harness>(stage: &Stage<H>, row: &Current, epoch: Epoch) -> Vec<Writer> {
     let event = sent("note", soloist::Data::Json(json("1")), stage.now());
     let ends = terminal(&Ending::Cancelled { reason: "dropped".into() }, None, stage.now());
-    let mut all =
-        vec![Writer::Outsider { epoch, event: None }, Writer::Outsider { epoch, event: Some(ends) }];
+    let run = row.run;
+    let mut all = vec![
+        Writer::Outsider { epoch, run, event: None },
+        Writer::Outsider { epoch, run, event: Some(ends) },
+        Writer::Outsider { epoch, run: run + 1, event: None },
+    ];
     let places = [
         row.last_seq.checked_sub(2),
         row.last_seq.checked_sub(1),

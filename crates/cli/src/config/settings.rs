@@ -112,8 +112,10 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
     Setting {
         key: "lease_seconds",
         kind: Kind::Number,
-        about: "How long this process lives on record without renewing its lease. Longer than that the store cannot be \
-                away without costing what runs; other processes take over from one that hangs after it.",
+        about: "How long this process lives on record without renewing its lease; other processes take over from one that \
+                hangs after it. It is renewed at 30 % of it, and at 60 % without a renewal work is asked to stop: so a \
+                store that is away for less than 30 % of it costs nothing, and one that is away for more than 60 % costs \
+                the attempts that run.",
         allowed: "a whole number of seconds from 1 to 3600",
         set: |config, value| {
             let given = seconds(value, limits::LEASE_MAX_SECONDS)?;

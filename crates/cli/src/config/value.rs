@@ -214,15 +214,21 @@ fn bare(name: &str) -> String {
     if plain { name.to_owned() } else { quoted(name) }
 }
 
-/// A URL without what stands between `://` and `@`.
+/// A URL without what stands between `://` and `@`, and without what its parameters call a password.
 pub(crate) fn without_password(text: &str) -> String {
-    match text.split_once("://") {
-        Some((scheme, rest)) => match rest.rsplit_once('@') {
-            Some((_, rest)) => format!("{scheme}://***@{rest}"),
-            None => text.to_owned(),
-        },
-        None => text.to_owned(),
-    }
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let rest = match rest.rsplit_once('@') {
+        Some((_, rest)) => format!("***@{rest}"),
+        None => rest.to_owned(),
+    };
+    let Some((address, query)) = rest.split_once('?') else { return format!("{scheme}://{rest}") };
+    let parameters = query.split('&').map(|parameter| match parameter.split_once('=') {
+        Some((name, _)) if name.to_ascii_lowercase().contains("pass") || name.contains('%') => {
+            format!("{name}=***")
+        }
+        _ => parameter.to_owned(),
+    });
+    format!("{scheme}://{address}?{}", parameters.collect::<Vec<_>>().join("&"))
 }
 
 fn fill(text: &str, lookup: Lookup<'_>) -> Taken<String> {
@@ -276,6 +282,12 @@ mod tests {
         assert_eq!(
             Value::plain("postgres://me:p@ss@host/db", Kind::Text).shown(),
             "\"postgres://***@host/db\""
+        );
+        let given = "postgres:///app?host=db&user=me&password=p@ss&sslpassword=s&sslmode=require";
+        let shown = without_password(given);
+        assert!(
+            !shown.contains("p@ss") && !shown.contains("=s&") && shown.ends_with("&sslmode=require"),
+            "{shown}"
         );
     }
 }

@@ -140,6 +140,10 @@ fn compared(group: &[&Prepared]) -> Vec<Column> {
         Writer::Holder { node, after, .. } => (Some(node.as_str().to_owned()), Some(int(*after))),
         Writer::Outsider { .. } => (None, None),
     };
+    let run = |p: &&Prepared| match &p.transition.writer {
+        Writer::Holder { .. } => None,
+        Writer::Outsider { run, .. } => Some(int(*run)),
+    };
     let (nodes, afters): (Vec<_>, Vec<_>) = group.iter().map(holder).unzip();
     let numbers = |of: fn(&Prepared) -> i64| group.iter().map(|p| of(p)).collect::<Vec<_>>();
     vec![
@@ -149,6 +153,7 @@ fn compared(group: &[&Prepared]) -> Vec<Column> {
         ("epochs", Box::new(numbers(|p| int(p.transition.writer.epoch().0))), Type::INT8_ARRAY),
         ("nodes", Box::new(nodes), Type::TEXT_ARRAY),
         ("afters", Box::new(afters), Type::INT8_ARRAY),
+        ("runs", Box::new(group.iter().map(run).collect::<Vec<_>>()), Type::INT8_ARRAY),
         ("counts", Box::new(numbers(|p| p.count)), Type::INT8_ARRAY),
         ("epochs_after", Box::new(numbers(|p| int(p.transition.epoch_after.0))), Type::INT8_ARRAY),
     ]

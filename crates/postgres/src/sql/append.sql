@@ -1,7 +1,7 @@
 -- append: move the ends of the logs of some tasks, and write the events there.
 -- called by  Store::apply, for a change of the log only
 -- guard      the epoch is the row's and a node holds it; a holder (a node is named) also: it is that node, and the log ends
---            where it says
+--            where it says; others: the run is the one that they saw
 -- returns    for each that was committed its place among those asked for, the task's number and the end of its log; no
 --            row means that the writer is fenced, late or early (refused in store::guard says which)
 -- atomic     one statement: the rows are locked in the order of their numbers, the guard stands on the row that is
@@ -9,8 +9,8 @@
 --            of an old epoch locks nothing
 WITH asked AS (
     SELECT *
-      FROM unnest(:apps, :models, :ids, :epochs, :nodes, :afters, :counts, :epochs_after)
-           WITH ORDINALITY AS asked (app, model, id, epoch, node, after, count, epoch_after, place)
+      FROM unnest(:apps, :models, :ids, :epochs, :nodes, :afters, :runs, :counts, :epochs_after)
+           WITH ORDINALITY AS asked (app, model, id, epoch, node, after, run, count, epoch_after, place)
 ), locked AS (
     SELECT task.number, asked.place
       FROM asked
@@ -25,6 +25,7 @@ WITH asked AS (
       JOIN asked USING (place)
      WHERE task.number = locked.number AND task.epoch = asked.epoch
        AND task.status IN ('running', 'cancelling')
+       AND (asked.run IS NULL OR task.run = asked.run)
        AND (asked.node IS NULL OR (task.node = asked.node AND task.last_seq = asked.after))
     RETURNING asked.place, asked.count, task.number, task.run, task.last_seq
 ), written AS (

@@ -1,15 +1,15 @@
 -- cancel: note on some held tasks that they are asked to stop, and tell the nodes that hold them.
 -- called by  Store::apply
 -- guard      the epoch and the status are the row's; a holder (a node is named) also: it is that node, and the log ends
---            where it says
+--            where it says; others: the run is the one that they saw
 -- returns    for each that was committed its place among those asked for, the task's number, the end of its log and the
 --            node that holds it; no row means that the writer is fenced or the task has moved
 -- atomic     one statement, as append.sql is; the inboxes are locked after the tasks, in the order of their nodes
 WITH asked AS (
     SELECT *
-      FROM unnest(:apps, :models, :ids, :epochs, :nodes, :afters, :counts, :epochs_after, :froms, :ats, :reasons)
+      FROM unnest(:apps, :models, :ids, :epochs, :nodes, :afters, :runs, :counts, :epochs_after, :froms, :ats, :reasons)
            WITH ORDINALITY
-           AS asked (app, model, id, epoch, node, after, count, epoch_after, from_status, at, reason, place)
+           AS asked (app, model, id, epoch, node, after, run, count, epoch_after, from_status, at, reason, place)
 ), locked AS (
     SELECT task.number, asked.place
       FROM asked
@@ -24,6 +24,7 @@ WITH asked AS (
       FROM locked
       JOIN asked USING (place)
      WHERE task.number = locked.number AND task.epoch = asked.epoch AND task.status = asked.from_status
+       AND (asked.run IS NULL OR task.run = asked.run)
        AND (asked.node IS NULL OR (task.node = asked.node AND task.last_seq = asked.after))
     RETURNING asked.place, asked.count, task.number, task.run, task.last_seq, task.node
 ), written AS (

@@ -1,17 +1,17 @@
 -- finish: end some tasks: of each its status, how it ended, and the end of its log in one step; its signals go.
 -- called by  Store::apply
 -- guard      the epoch and the status are the row's; a holder (a node is named) also: it is that node, and the log ends
---            where it says
+--            where it says; others: the run is the one that they saw
 -- returns    for each that was committed its place among those asked for, the task's number and the end of its log; no
 --            row means that the writer is fenced or the task has moved (refused in store::guard says which)
 -- atomic     one statement, as append.sql is; a signal that is sent in the same moment may stay behind, which nobody reads
 --            any more (signals.sql) and the next claim removes
 WITH asked AS (
     SELECT *
-      FROM unnest(:apps, :models, :ids, :epochs, :nodes, :afters, :counts, :epochs_after, :froms, :ats, :tos,
+      FROM unnest(:apps, :models, :ids, :epochs, :nodes, :afters, :runs, :counts, :epochs_after, :froms, :ats, :tos,
                   :final_values, :error_types, :error_messages, :error_tracebacks, :reasons)
            WITH ORDINALITY
-           AS asked (app, model, id, epoch, node, after, count, epoch_after, from_status, at, to_status,
+           AS asked (app, model, id, epoch, node, after, run, count, epoch_after, from_status, at, to_status,
                      final_value, error_type, error_message, error_traceback, reason, place)
 ), locked AS (
     SELECT task.number, asked.place
@@ -35,6 +35,7 @@ WITH asked AS (
       FROM locked
       JOIN asked USING (place)
      WHERE task.number = locked.number AND task.epoch = asked.epoch AND task.status = asked.from_status
+       AND (asked.run IS NULL OR task.run = asked.run)
        AND (asked.node IS NULL OR (task.node = asked.node AND task.last_seq = asked.after))
     RETURNING asked.place, asked.count, task.number, task.run, task.last_seq
 ), written AS (

@@ -1,16 +1,16 @@
 -- requeue: take some held tasks off their nodes, each for another attempt of the same run.
 -- called by  Store::apply
 -- guard      the epoch and the status are the row's; a holder (a node is named) also: it is that node, and the log ends
---            where it says
+--            where it says; others: the run is the one that they saw
 -- returns    for each that was committed its place among those asked for, the task's number and the end of its log; no
 --            row means that the writer is fenced or the task has moved (refused in store::guard says which)
 -- atomic     one statement, as append.sql is
 WITH asked AS (
     SELECT *
-      FROM unnest(:apps, :models, :ids, :epochs, :nodes, :afters, :counts, :epochs_after, :froms, :ats, :attempts,
+      FROM unnest(:apps, :models, :ids, :epochs, :nodes, :afters, :runs, :counts, :epochs_after, :froms, :ats, :attempts,
                   :retry_counts)
            WITH ORDINALITY
-           AS asked (app, model, id, epoch, node, after, count, epoch_after, from_status, at, attempt, retry_count,
+           AS asked (app, model, id, epoch, node, after, run, count, epoch_after, from_status, at, attempt, retry_count,
                      place)
 ), locked AS (
     SELECT task.number, asked.place
@@ -27,6 +27,7 @@ WITH asked AS (
       FROM locked
       JOIN asked USING (place)
      WHERE task.number = locked.number AND task.epoch = asked.epoch AND task.status = asked.from_status
+       AND (asked.run IS NULL OR task.run = asked.run)
        AND (asked.node IS NULL OR (task.node = asked.node AND task.last_seq = asked.after))
     RETURNING asked.place, asked.count, task.number, task.run, task.last_seq
 ), written AS (

@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::{Notify, watch};
+
 use super::Inner;
 use crate::{
     Key, Status,
@@ -20,28 +22,58 @@ use crate::{
     task::Seq,
 };
 
+/// When it is time to look: at a hint, and in any case after a while.
+struct Looks {
+    changes: watch::Receiver<u64>,
+    asked: Arc<Notify>,
+}
+
+impl Looks {
+    async fn next(&mut self) {
+        // Many commits, one look.
+        tokio::time::sleep(limits::FOLLOW_EVERY).await;
+        tokio::select! {
+            _ = self.changes.changed() => {}
+            () = self.asked.notified() => {}
+            () = tokio::time::sleep(limits::FOLLOW_ANYWAY) => {}
+        }
+        self.changes.mark_unchanged();
+    }
+}
+
+/// Three looks side by side, each until this process closes: whatever holds one up holds up no other.
 impl Inner {
-    /// Follows the store until this process closes.
-    pub(super) async fn follow(self: Arc<Self>) {
-        let mut changes = self.store.changes();
-        let mut inbox = None;
+    fn looks(&self, asked: &Arc<Notify>) -> Looks {
+        Looks { changes: self.store.changes(), asked: asked.clone() }
+    }
+
+    /// Follows the logs of tasks that have viewers here.
+    pub(super) async fn follow_logs(self: Arc<Self>) {
+        let mut looks = self.looks(&self.look);
         loop {
-            tokio::select! {
-                _ = changes.changed() => {}
-                () = self.look.notified() => {}
-                () = tokio::time::sleep(limits::FOLLOW_ANYWAY) => {}
-                () = self.closing.cancelled() => return,
-            }
-            changes.mark_unchanged();
-            // What keeps one look from its end, keeps no other from its own: a log that cannot be read delays no cancel.
+            looks.next().await;
             said(self.show_news().await);
+        }
+    }
+
+    /// Follows what others write for the runs here.
+    pub(super) async fn follow_inbox(self: Arc<Self>) {
+        let (mut looks, mut inbox) = (self.looks(&Arc::default()), None);
+        loop {
+            looks.next().await;
             said(self.read_inbox(&mut inbox).await);
+        }
+    }
+
+    /// Follows the queue.
+    pub(super) async fn follow_queue(self: Arc<Self>) {
+        let mut looks = self.looks(&self.queue);
+        loop {
+            looks.next().await;
             // A task of its own, so that a shutdown waits for a claim under way and never leaves one without its run.
             if let Ok(taken) = self.tasks.spawn(self.clone().take_queued()).await {
                 said(taken);
             }
-            // Many commits, one look.
-            tokio::time::sleep(limits::FOLLOW_EVERY).await;
         }
     }
 
@@ -123,6 +155,9 @@ impl Inner {
                 .filter(|(key, _)| !key.is_own())
                 .filter_map(|(key, model)| Some((key, model.slots.clone().try_acquire_owned().ok()?)))
                 .collect();
+            if slots.is_empty() {
+                return Ok(());
+            }
             let models = slots.iter().map(|(key, _)| (*key).clone()).collect();
             let _taking = self.taking.lock().await;
             let claim = QueuedClaim { node: session.node.clone(), models, at: self.clock.now() };

@@ -145,9 +145,10 @@ impl Live {
         (tables.runs.len(), tables.gates.len())
     }
 
-    /// Whether a run is held that was claimed under this session.
+    /// Whether a run is held that was claimed under this session, or may be claimed just now.
     pub(super) fn has_of(&self, session: &Arc<Session>) -> bool {
-        self.lock().runs.values().any(|run| Arc::ptr_eq(&run.session, session))
+        let tables = self.lock();
+        !tables.gates.is_empty() || tables.runs.values().any(|run| Arc::ptr_eq(&run.session, session))
     }
 
     /// Takes a start in.

@@ -104,8 +104,10 @@ struct Inner {
     live: Live,
     linger: Linger,
     stuck: AtomicUsize,
-    /// Asks for a look at what others have written, and at the queue.
+    /// Asks for a look at what others have written to logs that are watched here.
     look: Arc<Notify>,
+    /// Asks for a look at the queue.
+    queue: Arc<Notify>,
     /// Held from a claim of a queued run until this process knows that it holds it, and while what the store says is
     /// compared with what this process holds.
     taking: tokio::sync::Mutex<()>,

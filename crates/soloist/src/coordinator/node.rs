@@ -270,8 +270,11 @@ impl Inner {
                 () = session.stop.cancelled() => {}
                 () = self.closing.cancelled() => return,
             }
-            // What its attempts can still end themselves they end; the lease may be good for that.
-            while session.working.load(Ordering::Acquire) > 0 && !session.drop.is_cancelled() {
+            // What its attempts can still end themselves they end; the lease may be good for that. It may also be good again
+            // for ever: work that does not let go then is dropped as after any other request to stop.
+            let asked_at = self.terms.clock.now();
+            let in_time = || self.terms.clock.now().saturating_sub(asked_at) < limits::CANCEL_GRACE;
+            while in_time() && session.working.load(Ordering::Acquire) > 0 && !session.drop.is_cancelled() {
                 tokio::select! {
                     () = session.drop.cancelled() => {}
                     () = tokio::time::sleep(limits::LEASE_LOOK) => {}

@@ -124,7 +124,7 @@ impl Inner {
             EpochChange::Keep => row.epoch,
             EpochChange::Rise => row.epoch.next(),
         };
-        let writer = Writer::Outsider { epoch: row.epoch, event: event.clone() };
+        let writer = Writer::Outsider { epoch: row.epoch, run: row.run, event: event.clone() };
         let transition = Transition { key: key.clone(), writer, from: row.status, change, epoch_after, at };
         match self.store.apply(transition).await? {
             Applied::Committed { last_seq } => {

@@ -89,7 +89,7 @@ impl Inner {
             }
             Claim::Queued(row) => {
                 // A slot may have become free since: whoever gave it back has looked before this was there.
-                self.look.notify_one();
+                self.queue.notify_one();
                 return Ok(Answers { first: Ok(Start::Started { run: row.run }), others: Ok(active(row)) });
             }
             Claim::Active(row) => active(row),

@@ -62,6 +62,8 @@ enum Outcome {
     GivenUp,
     /// This node could not renew its lease in time.
     StoreLost,
+    /// This node had lost its lease before the work was begun.
+    NotBegun,
 }
 
 /// How an attempt came to its end on record.
@@ -97,6 +99,12 @@ impl Attempt {
     /// The whole attempt. The slot is given back when the work has really let go, and before anybody is told of the
     /// end: whoever sees it and starts again finds the slot free.
     pub(super) async fn supervise(self, input: Json, slot: OwnedSemaphorePermit) {
+        if !self.run.session.trusted() {
+            // The claim was under way for too long: somebody else may have the run already.
+            let ended = self.end(Outcome::NotBegun, self.lease().start_seq()).await;
+            drop(slot);
+            return self.leave(ended);
+        }
         let mut work = self.spawn_work(input);
         let attended = AssertUnwindSafe(self.attend(&mut work)).catch_unwind().await;
         let ended = match attended {
@@ -111,7 +119,12 @@ impl Attempt {
         } else {
             self.keep_stuck(work, slot);
         }
-        self.inner.look.notify_one();
+        self.leave(ended);
+    }
+
+    /// Forgets the run, and only then shows its end.
+    fn leave(self, ended: Ended) {
+        self.inner.queue.notify_one();
         self.run.ending();
         self.inner.live.forget(&self.run, !matches!(ended, Ended::Unsettled));
         let last = if let Ended::Here(batch) = ended { Some(batch) } else { None };
@@ -281,6 +294,9 @@ impl Attempt {
                 Outcome::GivenUp => Command::NodeLost(retries_left(retry_count, max_retries)),
                 // An outage of the store is nobody's failure: where there are retries it costs none.
                 Outcome::StoreLost => Command::NodeLost(retries_left(0, max_retries)),
+                // Nothing of it has been done, so it goes on as if it had never been taken.
+                Outcome::NotBegun if from == Status::Running => Command::Drain,
+                Outcome::NotBegun => Command::NodeLost(Retries::Spent),
             };
             let Ok(step) = next(from, command) else {
                 tracing::error!(task.key = %self.lease().key(), %from, ?command, "no rule ends this run from here");
@@ -391,6 +407,7 @@ fn lost_failure(outcome: &Outcome) -> Failure {
         Outcome::StoreLost => {
             Failure::new("StoreLost", "the store could not be reached for so long that the work had to stop")
         }
+        Outcome::NotBegun => Failure::new("Drained", "the node lost its lease before the work began"),
         _ => super::settle::node_lost("the process shut down before the work ended"),
     }
 }

@@ -43,12 +43,21 @@ impl Inner {
                 () = self.closing.cancelled() => return,
             }
             let now = boot.now();
+            // What this node has met itself others may have met as well.
+            if self.store.can_be_away() && !self.session().healthy() {
+                trust_leases_from = now + self.terms.lease;
+            }
             let evidence = if now >= trust_leases_from { Evidence::Lease } else { Evidence::Certain };
-            let buried = match self.store.bury(evidence).await {
+            let buried = self.store.bury(evidence).await;
+            let is_late =
+                boot.now().saturating_sub(now) >= part(self.terms.lease, limits::SWEEP_LATE_PERCENT);
+            if buried.is_err() || (is_late && self.store.can_be_away()) {
+                trust_leases_from = boot.now() + self.terms.lease;
+            }
+            let buried = match buried {
                 Ok(buried) => buried,
                 Err(error) => {
                     tracing::warn!(%error, "cannot look for dead nodes; it is tried again");
-                    trust_leases_from = boot.now() + self.terms.lease;
                     continue;
                 }
             };
@@ -148,7 +157,14 @@ impl Inner {
             self.models.get(key.model_key()).and_then(|model| model.slots.clone().try_acquire_owned().ok());
         let begin =
             row.status == Status::Running && session.trusted() && !self.live.was_stopped(key, row.epoch);
-        if let (true, Some(slot), Some(task)) = (begin, slot, self.store.task(key).await?) {
+        let begin = begin.then_some(slot);
+        if let Some(None) = begin
+            && !key.model_key().is_own()
+        {
+            // Nothing of it has been done. It waits for a slot, here or elsewhere, and loses no retry.
+            return self.give_back(key, row).await;
+        }
+        if let (Some(Some(slot)), Some(task)) = (begin, self.store.task(key).await?) {
             tracing::warn!(task.key = %key, run.epoch = %row.epoch, "a run is ours on record and runs nowhere; it begins now");
             let won = Won {
                 run: row.run,
@@ -170,6 +186,19 @@ impl Inner {
                 tracing::error!(task.key = %key, %error, "a run of ours that runs nowhere cannot be settled");
             }
         }
+        Ok(())
+    }
+
+    /// A run that is ours on record, and that nobody has begun: back into the queue.
+    async fn give_back(&self, key: &Key, row: &Current) -> StoreResult<()> {
+        let step = next(row.status, Command::Drain).expect("it is running");
+        let change = Change::Requeued { attempt: row.attempt + 1, retry_count: row.retry_count };
+        let why = Failure::new("Drained", "this node has no free slot for it");
+        tracing::warn!(task.key = %key, run.epoch = %row.epoch, "a run is ours on record and has no slot here; it waits for one");
+        if let Err(error) = self.settle(key, row, step, change, Some(&why)).await {
+            tracing::error!(task.key = %key, %error, "a run of ours that has no slot cannot be given back");
+        }
+        self.queue.notify_one();
         Ok(())
     }
 

@@ -93,7 +93,7 @@ pub fn admits(row: &Current, t: &Transition) -> bool {
                 && row.node.as_ref() == Some(node)
                 && row.last_seq == *after
         }
-        Writer::Outsider { epoch, .. } => row.epoch == *epoch,
+        Writer::Outsider { epoch, run, .. } => row.epoch == *epoch && row.run == *run,
     };
     status && writer
 }

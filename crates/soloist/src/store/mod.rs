@@ -228,11 +228,14 @@ pub enum Writer {
         /// The seq that the log must end with before them.
         after: Seq,
     },
-    /// Somebody else: a cancel, a takeover. Compared: the epoch, and that the status is exactly `from`. The store
-    /// gives the event its seq from the row that it has locked.
+    /// Somebody else: a cancel, a takeover. Compared: the epoch, the run (a run that nobody has held yet has the epoch of
+    /// the one before it), and that the status is exactly `from`. The store gives the event its seq from the row that it
+    /// has locked.
     Outsider {
         /// The epoch that the caller saw.
         epoch: Epoch,
+        /// The run that the caller saw.
+        run: Run,
         /// What is appended, if anything.
         event: Option<NewEvent>,
     },

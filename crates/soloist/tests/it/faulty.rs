@@ -201,7 +201,7 @@ async fn a_task_that_is_deleted_under_its_run_fences_it() {
     let (held, at) = (line.store.task(&key).await.unwrap().unwrap(), Timestamp::now());
     let lost = Transition {
         key: key.clone(),
-        writer: Writer::Outsider { epoch: held.epoch, event: None },
+        writer: Writer::Outsider { epoch: held.epoch, run: held.run, event: None },
         from: Status::Running,
         change: Change::Failed { failure: Failure::new("NodeLost", "its node died") },
         epoch_after: held.epoch.next(),
@@ -361,4 +361,62 @@ async fn a_look_at_an_empty_queue_takes_no_slot_from_a_start() {
     }
     assert_eq!(line.claims_of_queued.load(Ordering::SeqCst), 0, "slots are taken only where something waits");
     coordinator.shutdown(Duration::ZERO).await;
+}
+
+/// The only slot is taken by another run when the node finds what it has won: nothing of it was done, so nothing is lost.
+#[tokio::test]
+async fn a_run_whose_claim_was_lost_waits_for_a_slot_where_none_is_free() {
+    let line = Arc::new(Line(Faults { lose_claims: AtomicUsize::new(1), ..Faults::default() }));
+    let model = soloist::ModelKey::new("t", "One").unwrap();
+    let options = soloist::ModelOptions { max_concurrent: 1 };
+    let runner = Arc::new(crate::models::OneAtATime);
+    let coordinator = soloist::Coordinator::builder(line.clone()).runner(model, runner, options);
+    let coordinator = coordinator.lease(Duration::from_secs(2)).open().await.unwrap();
+    let lost = create(&coordinator, "t/One/1", "{}").await;
+    coordinator.start(&lost, soloist::StartOptions::default()).await.unwrap_err();
+    let other = create(&coordinator, "t/One/2", "{}").await;
+    start(&coordinator, &other).await;
+    let queued = async {
+        while coordinator.task(&lost).await.unwrap().status != Status::Queued {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), queued).await.expect("it is put into the queue");
+    coordinator.signal(&other, "go", Json::null()).await.unwrap();
+    coordinator.signal(&lost, "go", Json::null()).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), coordinator.ended(&lost, 1)).await;
+    let task = ended.expect("it has its turn").unwrap();
+    assert_eq!((task.status, task.run, task.attempt, task.retry_count), (Status::Completed, 1, 2, 0));
+    coordinator.shutdown(Duration::ZERO).await;
+}
+
+/// The claim is on record, and its answer comes when the lease is over: the work must not begin.
+#[tokio::test]
+async fn a_claim_that_is_answered_after_the_lease_begins_no_work_here() {
+    let line = Arc::new(Line(Faults { claims_held: Some(Semaphore::new(0)), ..Faults::default() }));
+    let late = soloist::Coordinator::builder(line.clone()).register::<crate::models::Wait>("t");
+    let clock = crate::nodes::Hands::new();
+    let late = late.boot_clock(clock.clone()).lease(Duration::from_secs(2)).open().await.unwrap();
+    let key = create(&late, "t/Wait/1", "{}").await;
+    let starting = tokio::spawn({
+        let (late, key) = (late.clone(), key.clone());
+        async move { late.start(&key, soloist::StartOptions::default()).await }
+    });
+    while line.store.task(&key).await.unwrap().unwrap().status != Status::Running {
+        tokio::task::yield_now().await;
+    }
+    // By the node's own clock alone; the store still holds it for alive.
+    clock.advance(Duration::from_secs(10));
+    line.claims_held.as_ref().unwrap().add_permits(1_000);
+    assert_eq!(starting.await.unwrap().unwrap(), Start::Started { run: 1 });
+    // It is put back, joined for again, and begun under the next name.
+    let mut viewer = watch(&late, &key, From::RunStart).await;
+    let viewed = tokio::time::timeout(Duration::from_secs(60), crate::models::until(&mut viewer, "waiting"));
+    viewed.await.expect("it is begun again");
+    let task = late.task(&key).await.unwrap();
+    assert_eq!((task.run, task.attempt, task.retry_count, task.epoch.0), (1, 2, 0, 3));
+    let log = late.events(&key, 0, 100).await.unwrap().events;
+    let types: Vec<_> = log.iter().map(|event| event.event_type.as_str()).collect();
+    assert_eq!(types, ["retry", "waiting"], "the first attempt has done nothing");
+    late.shutdown(Duration::ZERO).await;
 }

@@ -118,6 +118,27 @@ impl soloist::Runner for Deaf {
     }
 }
 
+/// Waits for the signal `go`; served with as many slots as a test wants.
+pub(crate) struct OneAtATime;
+
+#[async_trait::async_trait]
+impl soloist::Runner for OneAtATime {
+    fn kind(&self) -> &'static str {
+        "test"
+    }
+
+    fn check(&self, _: &Json) -> soloist::Result<()> {
+        Ok(())
+    }
+
+    async fn run(&self, _: Json, context: Context) -> Result<Json, Failure> {
+        tokio::select! {
+            _ = context.wait_signal("go", Duration::from_secs(60)) => Ok(Json::null()),
+            () = context.cancelled() => Err(Failure::new("Stopped", "as asked")),
+        }
+    }
+}
+
 /// A runner that returns at once.
 pub(crate) struct Quick;
 

@@ -80,14 +80,17 @@ fn compare_and_set(
     sql: &str,
     set: &[(&str, &dyn ToSql)],
 ) -> SqlResult<Option<Set>> {
-    let (node, after, count) = match &t.writer {
-        Writer::Holder { node, events, after, .. } => (Some(node.as_str()), Some(int(*after)), events.len()),
-        Writer::Outsider { event, .. } => (None, None, usize::from(event.is_some())),
+    let (node, after, run, count) = match &t.writer {
+        Writer::Holder { node, events, after, .. } => {
+            (Some(node.as_str()), Some(int(*after)), None, events.len())
+        }
+        Writer::Outsider { run, event, .. } => (None, None, Some(int(*run)), usize::from(event.is_some())),
     };
     let (epoch, epoch_after, count) = (int(t.writer.epoch().0), int(t.epoch_after.0), int(count));
     let mut params: Vec<(&str, &dyn ToSql)> = vec![
         (":node", &node),
         (":after", &after),
+        (":run", &run),
         (":count", &count),
         (":epoch", &epoch),
         (":epoch_after", &epoch_after),
