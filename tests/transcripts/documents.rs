@@ -10,7 +10,7 @@ const FOLDERS: [&str; 6] = ["crates/", "tests/", "docs/", "scripts/", "xtask/", 
 /// All documents, by their path in the checkout.
 fn documents() -> Vec<String> {
     let mut documents = Vec::new();
-    for folder in [".", "docs"] {
+    for folder in [".", "docs", "docs/guides"] {
         for entry in fs::read_dir(checkout().join(folder)).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             if name.ends_with(".md") {
