@@ -189,6 +189,11 @@ impl Topic {
         self.version.receiver_count() > 0 && self.lock().shown.is_none()
     }
 
+    /// The end of the log, as far as it was seen here.
+    pub(crate) fn seen(&self) -> Seq {
+        self.lock().known
+    }
+
     /// The log is on record up to this seq: whoever is not there yet should look.
     pub(crate) fn known(&self, last_seq: Seq) {
         let mut state = self.lock();

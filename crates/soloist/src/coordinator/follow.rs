@@ -81,9 +81,17 @@ impl Inner {
     async fn show_news(&self) -> StoreResult<()> {
         let watched = self.hub.watched();
         for page in watched.chunks(limits::LIST_MAX_TASKS) {
+            // Before the rows are asked for: what was seen by then is in them.
+            let seen: Vec<Seq> = page.iter().map(|(_, topic)| topic.seen()).collect();
             let rows = self.store.rows(page.iter().map(|(key, _)| key.clone()).collect()).await?;
-            for ((key, topic), row) in page.iter().zip(rows) {
+            for (((key, topic), seen), row) in page.iter().zip(seen).zip(rows) {
                 match row {
+                    // The store has lost what it had: a failover to a copy that was behind, or a power cut. Whoever has
+                    // seen that comes back with his cursor, and is told.
+                    Some(row) if row.last_seq < seen => {
+                        tracing::error!(task.key = %key, "the log on record ends before what was seen of it; its viewers are sent away");
+                        self.hub.delete(key);
+                    }
                     Some(row) => match self.show_until(key, topic, row.last_seq).await {
                         // Its viewers read it themselves and are told; those of other tasks do not wait for it.
                         Err(StoreError::Corrupt(_)) => topic.known(row.last_seq),

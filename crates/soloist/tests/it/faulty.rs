@@ -420,3 +420,49 @@ async fn a_claim_that_is_answered_after_the_lease_begins_no_work_here() {
     assert_eq!(types, ["retry", "waiting"], "the first attempt has done nothing");
     late.shutdown(Duration::ZERO).await;
 }
+
+/// One of two stores, as the clients of a database see it that has failed over.
+struct Failover {
+    before: MemoryStore,
+    after: MemoryStore,
+    over: AtomicBool,
+}
+
+#[async_trait]
+impl Between for Failover {
+    fn store(&self) -> &dyn Store {
+        if self.over.load(Ordering::SeqCst) { &self.after } else { &self.before }
+    }
+}
+
+#[tokio::test]
+async fn viewers_that_have_seen_what_a_failover_has_lost_are_sent_away_and_told_when_they_come_back() {
+    let (before, after) = (MemoryStore::new(), MemoryStore::new());
+    let mut key = None;
+    for (store, events) in [(&before, 50), (&after, 10)] {
+        let elsewhere = open_on(Arc::new(store.clone())).await;
+        key = Some(create(&elsewhere, "t/Count/1", &format!(r#"{{"events":{events}}}"#)).await);
+        start(&elsewhere, key.as_ref().unwrap()).await;
+        elsewhere.ended(key.as_ref().unwrap(), 1).await.unwrap();
+    }
+    let key = key.unwrap();
+    let line = Arc::new(Line(Failover { before, after, over: AtomicBool::new(false) }));
+    let here = open_on(line.clone()).await;
+    let follow = |from| SubscribeOptions { from, follow: true, autostart: false };
+    let Subscribed::Stream(mut viewer) = here.subscribe(&key, follow(From::RunStart)).await.unwrap() else {
+        panic!("it follows")
+    };
+    while viewer.cursor() < 51 {
+        viewer.next().await.unwrap().expect("the log");
+    }
+    line.over.store(true, Ordering::SeqCst);
+    let left = tokio::time::timeout(Duration::from_secs(60), viewer.next()).await;
+    assert!(matches!(left, Ok(Ok(None))), "{left:?}");
+    let back = follow(From::After(soloist::Cursor { seq: 51, epoch: None }));
+    let Subscribed::Stream(mut viewer) = here.subscribe(&key, back).await.unwrap() else {
+        panic!("it follows")
+    };
+    let told = viewer.next().await.unwrap().unwrap();
+    assert!(matches!(told, soloist::Delivery::Gap { first_seq: 1, .. }), "{told:?}");
+    here.shutdown(Duration::ZERO).await;
+}
