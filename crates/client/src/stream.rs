@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::{
     Cursor, Error, Event, Gap,
     path::query,
-    transport::{Transport, has_media_type},
+    transport::{Transport, causes, has_media_type},
 };
 
 /// The wait before coming back where the server names none.
@@ -185,7 +185,7 @@ impl EventStream {
                         }
                         continue;
                     }
-                    match connection.read(&self.transport).await? {
+                    match connection.read().await? {
                         None => continue,
                         Some(cut) => cut,
                     }
@@ -308,14 +308,14 @@ impl EventStream {
 
 impl Connection {
     /// Reads a chunk and takes it apart, or says why there is none.
-    async fn read(&mut self, transport: &Transport) -> Result<Option<String>, Error> {
+    async fn read(&mut self) -> Result<Option<String>, Error> {
         let chunk = match self.silence.wait_for(self.response.chunk()).await {
             Some(Ok(Some(chunk))) => chunk,
             Some(Ok(None)) if self.comment.is_empty() => {
                 return Ok(Some("the server closed the stream".to_owned()));
             }
             Some(Ok(None)) => return Ok(Some(format!("the server closed the stream: {}", self.comment))),
-            Some(Err(e)) => return Ok(Some(transport.broken(&e).to_string())),
+            Some(Err(e)) => return Ok(Some(format!("the stream broke off: {}", causes(&e)))),
             None => return Ok(Some(format!("nothing came for {} s", SILENCE_MAX.as_secs()))),
         };
         self.silence = Silence::begin();

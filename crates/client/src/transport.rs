@@ -118,7 +118,7 @@ fn is_local(url: &reqwest::Url) -> bool {
 }
 
 /// The innermost causes say what happened; the outer ones repeat the URL.
-fn causes(error: &reqwest::Error) -> String {
+pub(crate) fn causes(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
     }

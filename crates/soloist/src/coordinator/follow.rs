@@ -181,7 +181,14 @@ impl Inner {
 }
 
 fn said(looked: StoreResult<()>) {
-    if let Err(error) = looked {
-        tracing::warn!(%error, "cannot read what others have written; it is tried again");
+    match looked {
+        Ok(()) => {}
+        // Whoever looks for dead nodes says so, once.
+        Err(StoreError::Unavailable(error) | StoreError::Full(error)) => {
+            tracing::debug!(error, "cannot read what others have written; it is tried again");
+        }
+        Err(error @ StoreError::Corrupt(_)) => {
+            tracing::warn!(%error, "cannot read what others have written; it is tried again");
+        }
     }
 }

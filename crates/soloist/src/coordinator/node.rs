@@ -157,8 +157,21 @@ async fn present(
     at: crate::Timestamp,
 ) -> Result<Present> {
     let node = NodeId::random();
-    let sent = terms.clock.now();
-    let heartbeat = store.join(NewNode { id: node.clone(), lease: terms.lease, models, at }).await?;
+    let mut sent = terms.clock.now();
+    let mut heartbeat = store.join(NewNode { id: node.clone(), lease: terms.lease, models, at }).await?;
+    // A store that was away may have taken long to let it in: then a renewal is due already.
+    let clock = terms.clock.clone();
+    if clock.now().saturating_sub(sent) >= part(terms.lease, limits::LEASE_RENEW_PERCENT) {
+        sent = clock.now();
+        let renewing = tokio::task::spawn_blocking(move || (heartbeat.renew(), heartbeat));
+        let (renewal, renewed) = renewing.await.map_err(|_| crate::Error::Closed)?;
+        if renewal? == Renewal::Dead {
+            return Err(crate::Error::Unavailable {
+                message: "the lease was over before the store had answered".to_owned(),
+            });
+        }
+        heartbeat = renewed;
+    }
     let session = Arc::new(Session {
         node,
         lease: terms.lease,
@@ -187,6 +200,7 @@ async fn present(
 /// Renews the lease until it is told to leave, hung up on, or dead.
 fn beat(session: &Session, mut heartbeat: Box<dyn Heartbeat>, asked: &mpsc::Receiver<mpsc::Sender<()>>) {
     let mut wait = part(session.lease, limits::LEASE_RENEW_PERCENT);
+    let mut missed = false;
     loop {
         match asked.recv_timeout(wait) {
             Ok(said) => {
@@ -204,13 +218,20 @@ fn beat(session: &Session, mut heartbeat: Box<dyn Heartbeat>, asked: &mpsc::Rece
         let renewal = heartbeat.renew();
         session.missed.store(renewal.is_err(), Ordering::Release);
         match renewal {
-            Ok(Renewal::Renewed) => session.renewed(sent),
+            Ok(Renewal::Renewed) => {
+                session.renewed(sent);
+                if std::mem::take(&mut missed) {
+                    tracing::info!(node = %session.node, "the lease is renewed again");
+                }
+            }
             Ok(Renewal::Dead) => {
                 tracing::error!(node = %session.node, "the store holds this node for dead; its work stops, and it joins again");
                 return session.lost();
             }
             Err(error) => {
-                tracing::warn!(node = %session.node, %error, "the lease could not be renewed; it is tried again");
+                if !std::mem::replace(&mut missed, true) {
+                    tracing::warn!(node = %session.node, %error, "the lease could not be renewed; it is tried again");
+                }
                 wait = part(session.lease, limits::LEASE_RETRY_PERCENT);
             }
         }
@@ -288,6 +309,7 @@ impl Inner {
                 let inner = self.clone();
                 let _ = tokio::task::spawn_blocking(move || inner.membership.leave()).await;
             }
+            let mut is_said = false;
             loop {
                 let models = offered(&self.models).cloned().collect();
                 match present(&*self.store, &self.terms, models, self.clock.now()).await {
@@ -298,7 +320,9 @@ impl Inner {
                         break;
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "cannot join the store; it is tried again");
+                        if !std::mem::replace(&mut is_said, true) {
+                            tracing::warn!(%error, "cannot join the store; it is tried again");
+                        }
                     }
                 }
                 tokio::select! {

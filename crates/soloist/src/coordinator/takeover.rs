@@ -35,6 +35,7 @@ impl Inner {
         if self.store.can_be_away() {
             trust_leases_from += self.terms.lease;
         }
+        let mut is_away = false;
         let (mut looked, mut compared, mut tidied) = (boot.now(), boot.now(), boot.now());
         loop {
             tokio::select! {
@@ -54,13 +55,20 @@ impl Inner {
             if buried.is_err() || (is_late && self.store.can_be_away()) {
                 trust_leases_from = boot.now() + self.terms.lease;
             }
+            let was_away = std::mem::replace(&mut is_away, buried.is_err());
             let buried = match buried {
                 Ok(buried) => buried,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot look for dead nodes; it is tried again");
+                    // Said once, and not three times a second.
+                    if !was_away {
+                        tracing::warn!(%error, "the store cannot be asked; what runs waits, and it is tried again");
+                    }
                     continue;
                 }
             };
+            if was_away {
+                tracing::info!("the store can be asked again");
+            }
             for node in &buried {
                 tracing::warn!(node = %node, "a node is dead; its runs are taken over");
             }
