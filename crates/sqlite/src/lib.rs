@@ -135,20 +135,29 @@ impl Store for SqliteStore {
                 self.path.display()
             ))
         };
+        let turns = Turns::open(&self.path, Line::Heartbeats).map_err(io)?;
+        let conn = open::heartbeat(&self.path).map_err(error::SqlError::from)?;
         // Locked before anybody can read of it.
         let lock = NodeLock::create(&self.path, &new.id).map_err(io)?;
         fault::point("join:locked");
-        let turns = Turns::open(&self.path, Line::Heartbeats).map_err(io)?;
-        let conn = open::heartbeat(&self.path).map_err(error::SqlError::from)?;
         let (identity, durability) = (lock.identity, self.durability);
         // What stands in its way may be dead, and nobody there to say so.
         for _ in 0..2 {
             let (node, boot) = (new.clone(), self.boot.clone());
             let join = move |conn: &Connection| node::join(conn, &node, identity, &boot, durability);
-            if self.writer.write(0, join).await? {
-                return Ok(Box::new(Beat::new(conn, turns, self.boot.clone(), &new, lock)));
+            let joined = match self.writer.write(0, join).await {
+                Ok(false) => self.bury(Evidence::Lease).await.map(|_| false),
+                joined => joined,
+            };
+            match joined {
+                Ok(true) => return Ok(Box::new(Beat::new(conn, turns, self.boot.clone(), &new, lock))),
+                Ok(false) => {}
+                // Nobody else would find the file: there is no row that names it.
+                Err(error) => {
+                    lock.remove();
+                    return Err(error);
+                }
             }
-            self.bury(Evidence::Certain).await?;
         }
         lock.remove();
         Err(StoreError::Unavailable(format!(

@@ -15,7 +15,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{self, SyncSender},
+        mpsc::{self, RecvTimeoutError, SyncSender},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -113,11 +113,15 @@ impl Turns {
         if wanted.send(hand_over).is_err() {
             return Turn(None);
         }
-        if taken.recv_timeout(most).is_ok() {
-            return Turn(Some(turn));
+        match taken.recv_timeout(most) {
+            Ok(()) => Turn(Some(turn)),
+            Err(RecvTimeoutError::Timeout) => {
+                stuck.store(true, Ordering::Release);
+                Turn(None)
+            }
+            // The system has no locks to give.
+            Err(RecvTimeoutError::Disconnected) => Turn(None),
         }
-        stuck.store(true, Ordering::Release);
-        Turn(None)
     }
 }
 
@@ -138,11 +142,14 @@ impl Locks {
             self.next.as_ref().map(File::lock);
             let taken = self.turn.lock();
             self.next.as_ref().map(File::unlock);
-            // Whoever wanted it may have given up in between.
-            if taken.is_ok() && hand_over.send(()).is_err() {
-                let _ = self.turn.unlock();
+            if taken.is_err() {
+                continue;
             }
-            self.stuck.store(false, Ordering::Release);
+            // Whoever wanted it may have given up in between, and then waits for this line no more until it has moved.
+            if hand_over.send(()).is_err() {
+                let _ = self.turn.unlock();
+                self.stuck.store(false, Ordering::Release);
+            }
         }
     }
 }

@@ -39,14 +39,14 @@ pub(crate) struct Beat {
     turns: Turns,
     boot: Boot,
     node: NodeId,
-    /// How long it waits for its turn: no longer than until the next heartbeat is due.
+    /// How long it waits for its turn, which it does not need: a small part of the lease.
     most: Duration,
     lock: Option<NodeLock>,
 }
 
 impl Beat {
     pub(crate) fn new(conn: Connection, turns: Turns, boot: Boot, new: &NewNode, lock: NodeLock) -> Self {
-        let most = new.lease * limits::LEASE_RENEW_PERCENT / 100;
+        let most = limits::SQLITE_BEAT_TIMEOUT.min(new.lease / 10);
         Self { conn, turns, boot, node: new.id.clone(), most, lock: Some(lock) }
     }
 

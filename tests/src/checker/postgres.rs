@@ -17,7 +17,8 @@ pub(super) async fn read(url: &str) -> Vec<(Task, Vec<Row>)> {
                          (SELECT 1 FROM soloist.task WHERE number = batch.task)";
     let strays: i64 = moment.query_one(strays, &[]).await.unwrap().get(0);
     assert_eq!(strays, 0, "S3: events of no task");
-    let tasks = "SELECT number, app || '/' || model || '/' || id, status, run, epoch, last_seq, final_value, error_type
+    let tasks = "SELECT number, app || '/' || model || '/' || id, status, run, epoch, last_seq, final_value, error_type,
+                        attempt::bigint, retry_count::bigint, node
                    FROM soloist.task WHERE status <> 'deleted'";
     let mut read = Vec::new();
     for row in moment.query(tasks, &[]).await.unwrap() {
@@ -30,6 +31,9 @@ pub(super) async fn read(url: &str) -> Vec<(Task, Vec<Row>)> {
             last_seq: count(5),
             final_value: row.get(6),
             error_type: row.get(7),
+            attempt: count(8),
+            retry_count: count(9),
+            node: row.get(10),
         };
         let batches = "SELECT first_seq, last_seq, run, epoch, events FROM soloist.event_batch
                         WHERE task = $1 ORDER BY last_seq";

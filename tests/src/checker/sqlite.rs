@@ -22,7 +22,8 @@ pub(super) fn read(file: &Path) -> Vec<(Task, Vec<Row>)> {
         .unwrap();
     assert_eq!(strays, 0, "S3: events of no task");
     let mut tasks = conn
-        .prepare("SELECT number, app || '/' || model || '/' || id, status, run, epoch, last_seq, final_value, error_type FROM task")
+        .prepare("SELECT number, app || '/' || model || '/' || id, status, run, epoch, last_seq, final_value, error_type,
+                  attempt, retry_count, node FROM task")
         .unwrap();
     let tasks = tasks.query_map([], |row| {
         let number: i64 = row.get(0)?;
@@ -34,6 +35,9 @@ pub(super) fn read(file: &Path) -> Vec<(Task, Vec<Row>)> {
             last_seq: row.get(5)?,
             final_value: row.get(6)?,
             error_type: row.get(7)?,
+            attempt: row.get(8)?,
+            retry_count: row.get(9)?,
+            node: row.get(10)?,
         };
         Ok((task, log(&conn, number)))
     });

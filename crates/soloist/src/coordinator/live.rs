@@ -145,10 +145,14 @@ impl Live {
         (tables.runs.len(), tables.gates.len())
     }
 
-    /// Whether a run is held that was claimed under this session, or may be claimed just now.
+    /// Whether a run is held that was claimed under this session.
     pub(super) fn has_of(&self, session: &Arc<Session>) -> bool {
-        let tables = self.lock();
-        !tables.gates.is_empty() || tables.runs.values().any(|run| Arc::ptr_eq(&run.session, session))
+        self.lock().runs.values().any(|run| Arc::ptr_eq(&run.session, session))
+    }
+
+    /// Whether any start is under way.
+    pub(super) fn is_starting(&self) -> bool {
+        !self.lock().gates.is_empty()
     }
 
     /// Takes a start in.

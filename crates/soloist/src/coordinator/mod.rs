@@ -196,14 +196,21 @@ impl Coordinator {
     /// [`Error::NotFound`] `unknown_task`; with `autostart` also those of [`Coordinator::start`].
     pub async fn subscribe(&self, key: &Key, options: SubscribeOptions) -> Result<Subscribed> {
         // The wake-up first, then the record: what changes in between is seen by one of the two.
+        let mut topic = self.inner.hub.topic(key);
+        let seen = topic.seen();
+        let task = self.task(key).await?;
+        if task.last_seq < seen {
+            // The store has lost what was kept of this log; see the look at logs in `follow`.
+            self.inner.hub.delete(key);
+            topic = self.inner.hub.topic(key);
+        }
         let arrival = Arrival {
-            topic: self.inner.hub.topic(key),
+            topic,
             hub: self.inner.hub.clone(),
             store: self.inner.store.clone(),
             look: self.inner.look.clone(),
             closing: self.inner.closing.clone(),
         };
-        let task = self.task(key).await?;
         let is_ours = self.inner.models.contains_key(key.model_key()) || !key.model_key().is_own();
         if options.autostart && is_ours && task.status == crate::Status::Pending {
             // Somebody else may have started it since it was read, and it may be finished: a viewer starts it once.

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Inner, offered};
@@ -106,6 +107,16 @@ struct Present {
     leave: mpsc::Sender<mpsc::Sender<()>>,
 }
 
+impl Present {
+    /// Leaves the store, as [`Membership::leave`] says.
+    fn leave(&self) {
+        let (said, answer) = mpsc::channel();
+        if self.leave.send(said).is_ok() {
+            let _ = answer.recv_timeout(limits::GIVE_UP_WAIT);
+        }
+    }
+}
+
 impl Drop for Present {
     fn drop(&mut self) {
         self.session.closed.store(true, Ordering::Release);
@@ -119,15 +130,13 @@ impl Membership {
 
     /// Leaves the store: nobody has to wait for this node's lease. Blocks until it is on record, or cannot be.
     pub(super) fn leave(&self) {
-        let (said, answer) = mpsc::channel();
-        let leave = self.present.read().expect("no code panics while it holds the session").leave.clone();
-        if leave.send(said).is_ok() {
-            let _ = answer.recv_timeout(limits::GIVE_UP_WAIT);
-        }
+        self.present.read().expect("no code panics while it holds the session").leave();
     }
 
-    fn replace(&self, next: Present) {
-        *self.present.write().expect("no code panics while it holds the session") = next;
+    /// Goes on under another name; returns what was until now.
+    fn replace(&self, next: Present) -> Present {
+        let mut present = self.present.write().expect("no code panics while it holds the session");
+        std::mem::replace(&mut *present, next)
     }
 }
 
@@ -219,6 +228,10 @@ fn beat(session: &Session, mut heartbeat: Box<dyn Heartbeat>, asked: &mpsc::Rece
         session.missed.store(renewal.is_err(), Ordering::Release);
         match renewal {
             Ok(Renewal::Renewed) => {
+                // Who was stopped for so long has left its trust window unseen, and others have acted on that.
+                if session.stage() >= Stage::Stop {
+                    session.stop.cancel();
+                }
                 session.renewed(sent);
                 if std::mem::take(&mut missed) {
                     tracing::info!(node = %session.node, "the lease is renewed again");
@@ -244,8 +257,8 @@ fn watch(session: &Session, on_lease_lost: OnLeaseLost) {
     while !session.closed.load(Ordering::Acquire) {
         let (now, stage) = (session.clock.now(), session.stage());
         if stage >= Stage::Stop && !session.stop.is_cancelled() {
-            tracing::error!(node = %session.node, "the lease was not renewed in time; work is asked to stop");
             session.stop.cancel();
+            tracing::error!(node = %session.node, "the lease was not renewed in time; work is asked to stop");
         }
         if stage >= Stage::Drop {
             session.drop.cancel();
@@ -285,7 +298,9 @@ impl Inner {
 
     /// Joins again, whenever a session is over, until this process closes.
     pub(super) async fn rejoin(self: Arc<Self>) {
+        let mut leaving = JoinSet::new();
         loop {
+            while leaving.try_join_next().is_some() {}
             let session = self.session();
             tokio::select! {
                 () = session.stop.cancelled() => {}
@@ -303,19 +318,13 @@ impl Inner {
                 }
             }
             session.drop.cancel();
-            // Whoever leaves is dead at once, and what it still holds is taken from it. Attempts that wait for a store
-            // which is away settle themselves when it is back; the lease is their time for that.
-            if !self.live.has_of(&session) {
-                let inner = self.clone();
-                let _ = tokio::task::spawn_blocking(move || inner.membership.leave()).await;
-            }
             let mut is_said = false;
             loop {
                 let models = offered(&self.models).cloned().collect();
                 match present(&*self.store, &self.terms, models, self.clock.now()).await {
                     Ok(next) => {
                         tracing::info!(was = %session.node, node = %next.session.node, "joined again");
-                        self.membership.replace(next);
+                        leaving.spawn(self.clone().let_go(self.membership.replace(next)));
                         self.sweep.notify_one();
                         break;
                     }
@@ -331,5 +340,24 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Leaves the store under a name that is given up, once nothing needs it any more.
+    ///
+    /// Whoever leaves is dead at once, and what it still holds is taken from it. Attempts that wait for a store which is
+    /// away settle themselves when it is back, and claims under way come to their end. Until then the old name is kept
+    /// alive, and its work is watched: what does not let go ends the process, where that is wanted.
+    async fn let_go(self: Arc<Self>, old: Present) {
+        let (session, since) = (old.session.clone(), self.terms.clock.now());
+        loop {
+            let is_settled = !self.live.has_of(&session);
+            let is_idle = !self.live.is_starting() && session.working.load(Ordering::Acquire) == 0;
+            let is_over = self.terms.clock.now().saturating_sub(since) >= self.terms.lease;
+            if is_settled && (is_idle || is_over) {
+                break;
+            }
+            tokio::time::sleep(limits::LEASE_LOOK).await;
+        }
+        let _ = tokio::task::spawn_blocking(move || old.leave()).await;
     }
 }

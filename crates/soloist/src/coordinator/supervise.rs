@@ -221,7 +221,8 @@ impl Attempt {
                 () = session.stop.cancelled(), if !self.run.cancel.is_cancelled() => self.run.cancel.cancel(),
             }
         };
-        if session.stop.is_cancelled() && matches!(outcome, Outcome::Failed(_)) {
+        // By the clock: whatever ended the work because the lease was over may be seen before anybody has said so here.
+        if !session.trusted() && matches!(outcome, Outcome::Failed(_)) {
             outcome = Outcome::StoreLost;
         }
         if !work.is_finished() {
@@ -294,8 +295,11 @@ impl Attempt {
                 Outcome::GivenUp => Command::NodeLost(retries_left(retry_count, max_retries)),
                 // An outage of the store is nobody's failure: where there are retries it costs none.
                 Outcome::StoreLost => Command::NodeLost(retries_left(0, max_retries)),
-                // Nothing of it has been done, so it goes on as if it had never been taken.
-                Outcome::NotBegun if from == Status::Running => Command::Drain,
+                // Nothing of it has been done, so it goes on as if it had never been taken; but nobody takes from the
+                // queue what only its own process runs.
+                Outcome::NotBegun if from == Status::Running && !self.lease().key().model_key().is_own() => {
+                    Command::Drain
+                }
                 Outcome::NotBegun => Command::NodeLost(Retries::Spent),
             };
             let Ok(step) = next(from, command) else {
