@@ -116,9 +116,19 @@ impl Again {
             self.pause().await;
             return Ok(());
         }
-        match (&self.broken, &error) {
-            (Some((_, why)), SqlError::Away(_)) => Err(SqlError::Broken(why.clone())),
-            _ => Err(error),
+        Err(self.word(error))
+    }
+
+    /// Whether something was sent of which it is not known whether it was done.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    /// An error that is not asked about again, where what was sent before may have been done.
+    pub(crate) fn word(&self, error: SqlError) -> SqlError {
+        match (&self.broken, error) {
+            (Some((_, why)), SqlError::Away(_)) => SqlError::Broken(why.clone()),
+            (_, error) => error,
         }
     }
 

@@ -79,7 +79,7 @@ fn what_is_asked_of_one_task_uses_its_key() {
     uses("active", &plan(sql!("active"), &with(&[("asking", "'node-1'")])), key);
     uses("task", &plan(sql!("task"), &with(&[])), key);
     let claim = [("restart", "true"), ("here", "true"), ("claim_id", "7"), ("node", "'node-1'"), ("at", "1")];
-    uses("claim", &plan(sql!("claim"), &with(&claim)), key);
+    uses("claim", &plan(sql!("claim"), &with(&[&claim[..], &[("run", "1")]].concat())), key);
     let keyed =
         [("subject", "''"), ("call", "'start'"), ("target", "'a/M1/1'"), ("key", "'k'"), ("digest", "'d'")];
     uses("claim_keyed", &plan(sql!("claim_keyed"), &with(&[&claim[..], &keyed].concat())), key);
