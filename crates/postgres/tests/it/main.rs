@@ -5,6 +5,7 @@
 mod broken;
 mod clock;
 mod contract;
+mod creates;
 mod durability;
 mod groups;
 mod interleavings;
