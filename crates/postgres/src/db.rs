@@ -34,6 +34,8 @@ pub(crate) struct Db {
     pub(crate) writers: Pool,
     /// For the group commit.
     pub(crate) groups: Pool,
+    /// For the looks after dead nodes and what they held, which go on however much others write.
+    pub(crate) sweeps: Pool,
     /// The statements, for the schema of this store.
     pub(crate) sql: Statements,
     /// That schema.

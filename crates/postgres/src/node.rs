@@ -22,7 +22,7 @@ use soloist::{
 use tokio_postgres::Client;
 
 use crate::{
-    db::{Db, Fate},
+    db::{Db, Fate, ask},
     error::{SqlError, SqlResult},
     hints::Hints,
     pool,
@@ -54,9 +54,11 @@ pub(crate) async fn join(db: &Db, node: &NewNode, now: &Now) -> SqlResult<()> {
     db.write(Fate::Repeat, &db.sql.join, args).await.map(drop)
 }
 
-/// Marks those dead that are. Looks first, so that a sweep that finds nobody writes nothing.
+/// Marks those dead that are. Looks first, so that a sweep that finds nobody writes nothing. Nothing here is asked again: a
+/// sweeper must learn of every outage, however short, as those who could not renew their leases in it are not dead.
 pub(crate) async fn bury(db: &Db, evidence: Evidence, now: &Now) -> SqlResult<Vec<NodeId>> {
-    let looked = db.read(&db.sql.living, args! { now: INT8 = now.micros() }).await?;
+    let look = args! { now: INT8 = now.micros() };
+    let looked = db.sweeps.ask_once(&db.sql.living, look, limits::POSTGRES_LOOK_MAX).await?;
     let Some(suspects) = looked.first() else { return Ok(Vec::new()) };
     // Across hosts nothing but the lease tells that a process is dead. The look is worth it all the same: it tells the
     // sweeper whether the store can be asked at all.
@@ -64,14 +66,14 @@ pub(crate) async fn bury(db: &Db, evidence: Evidence, now: &Now) -> SqlResult<Ve
         return Ok(Vec::new());
     }
     if rows::get(suspects, "late")? {
-        db.write(Fate::Repeat, &db.sql.clamp, args! { now: INT8 = now.micros() }).await?;
+        ask(&db.sweeps, Fate::Once, &db.sql.clamp, args! { now: INT8 = now.micros() }).await?;
     }
     if !rows::get::<bool>(suspects, "over")? {
         return Ok(Vec::new());
     }
-    // Sent again after a lost answer it would not name those that it has buried; the next look for orphans finds what they
-    // held all the same.
-    let buried = db.write(Fate::Repeat, &db.sql.bury, args! { now: INT8 = now.micros() }).await?;
+    // Where its answer is lost nobody names those that it has buried; the next look for orphans finds what they held all the
+    // same.
+    let buried = ask(&db.sweeps, Fate::Once, &db.sql.bury, args! { now: INT8 = now.micros() }).await?;
     buried.iter().map(|row| Ok(NodeId::from_store(rows::get::<&str>(row, "id")?))).collect()
 }
 

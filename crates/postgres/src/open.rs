@@ -105,6 +105,7 @@ pub(crate) async fn open(url: &str, options: PgOptions) -> Result<PgStore, OpenE
         readers: Pool::new(target.clone(), limits::POSTGRES_READERS),
         writers: Pool::new(target.clone(), limits::POSTGRES_WRITERS),
         groups: Pool::new(target.clone(), 1),
+        sweeps: Pool::new(target.clone(), 1),
         sql: Statements::of(&schema),
         schema,
     });

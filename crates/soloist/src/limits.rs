@@ -166,6 +166,11 @@ pub const SQLITE_BACKUP_LOOK: Duration = Duration::from_micros(300);
 pub const POSTGRES_READERS: usize = 4;
 /// Connections to PostgreSQL on which one process creates, claims and deletes, at the most.
 pub const POSTGRES_WRITERS: usize = 6;
+/// Longest wait until a statement of PostgreSQL that is waited for no more is given up there, too; its connection counts
+/// until then.
+pub const POSTGRES_GIVE_UP_MAX: Duration = Duration::from_secs(5);
+/// Longest time that a look for dead nodes in PostgreSQL may take before it counts as failed.
+pub const POSTGRES_LOOK_MAX: Duration = Duration::from_secs(1);
 /// Requests that may wait for a connection to PostgreSQL; beyond them they are refused.
 pub const POSTGRES_WAITING_MAX: usize = 4_096;
 /// Longest wait for a free connection to PostgreSQL.

@@ -215,13 +215,13 @@ async fn a_database_that_is_away_is_told_at_once_and_found_again_when_it_is_back
 }
 
 /// A way to the database that can swallow everything, as a network does from which a cable was pulled.
-struct Network {
-    port: u16,
-    is_cut: Arc<AtomicBool>,
+pub(crate) struct Network {
+    pub(crate) port: u16,
+    pub(crate) is_cut: Arc<AtomicBool>,
 }
 
 impl Network {
-    fn before_the_database() -> Self {
+    pub(crate) fn before_the_database() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let network = Self { port: listener.local_addr().unwrap().port(), is_cut: Arc::default() };
         let is_cut = network.is_cut.clone();

@@ -9,6 +9,7 @@ mod creates;
 mod durability;
 mod groups;
 mod interleavings;
+mod lanes;
 mod open;
 mod plans;
 mod stage;
