@@ -66,7 +66,16 @@ pub(crate) async fn ask(
     statement: &Statement,
     args: Args<'_>,
 ) -> SqlResult<Vec<Row>> {
-    let mut again = Again::new(fate);
+    ask_while(pool, Again::new(fate), statement, args).await
+}
+
+/// The same, as long as that allows.
+pub(crate) async fn ask_while(
+    pool: &Pool,
+    mut again: Again,
+    statement: &Statement,
+    args: Args<'_>,
+) -> SqlResult<Vec<Row>> {
     loop {
         let asked = match pool.take().await {
             Ok(mut taken) => taken.ask(statement, args).await,
@@ -84,14 +93,33 @@ pub(crate) struct Again {
     fate: Fate,
     begun: Instant,
     wait: Duration,
+    conflicts: u32,
+    conflicts_max: u32,
     doubles: u32,
+    doubles_max: u32,
     /// Since when it is not known whether it was done, and why.
     broken: Option<(Instant, String)>,
 }
 
 impl Again {
     pub(crate) fn new(fate: Fate) -> Self {
-        Self { fate, begun: Instant::now(), wait: limits::POSTGRES_AGAIN_MIN, doubles: 0, broken: None }
+        Self {
+            fate,
+            begun: Instant::now(),
+            wait: limits::POSTGRES_AGAIN_MIN,
+            conflicts: 0,
+            conflicts_max: u32::MAX,
+            doubles: 0,
+            doubles_max: limits::POSTGRES_DOUBLES_MAX,
+            broken: None,
+        }
+    }
+
+    /// For a statement that goes round a few times only, as its caller can do better than that.
+    pub(crate) fn briefly(fate: Fate) -> Self {
+        let (conflicts_max, doubles_max) =
+            (limits::POSTGRES_GROUP_CONFLICTS_MAX, limits::POSTGRES_GROUP_DOUBLES_MAX);
+        Self { conflicts_max, doubles_max, ..Self::new(fate) }
     }
 
     /// Waits until it may be asked again after an error.
@@ -100,10 +128,13 @@ impl Again {
     /// That error, where it may not.
     pub(crate) async fn after(&mut self, error: SqlError) -> SqlResult<()> {
         let over = match (&error, &self.broken) {
-            (SqlError::Conflict(_), _) => self.begun.elapsed() >= limits::POSTGRES_CONFLICT_MAX,
+            (SqlError::Conflict(_), _) => {
+                self.conflicts += 1;
+                self.conflicts > self.conflicts_max || self.begun.elapsed() >= limits::POSTGRES_CONFLICT_MAX
+            }
             (SqlError::Double(_), _) => {
                 self.doubles += 1;
-                self.doubles > limits::POSTGRES_DOUBLES_MAX
+                self.doubles > self.doubles_max
             }
             (SqlError::Broken(why), broken) => {
                 let since = broken.as_ref().map_or_else(Instant::now, |(since, _)| *since);

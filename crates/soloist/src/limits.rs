@@ -195,6 +195,10 @@ pub const POSTGRES_AGAIN_MAX: Duration = Duration::from_millis(64);
 pub const POSTGRES_CONFLICT_MAX: Duration = Duration::from_secs(20);
 /// How often a value that must not be there twice may be met before it counts as a defect.
 pub const POSTGRES_DOUBLES_MAX: u32 = 16;
+/// How often a group of writes to PostgreSQL that meets others is carried out again as a whole before it is split.
+pub const POSTGRES_GROUP_CONFLICTS_MAX: u32 = 2;
+/// The same where it meets a value that must not be there twice; a write alone then counts as a defect.
+pub const POSTGRES_GROUP_DOUBLES_MAX: u32 = 2;
 /// How long a store goes on to find out what became of a write whose answer was lost.
 pub const POSTGRES_RESOLVE_MAX: Duration = Duration::from_secs(5);
 /// Writes that may wait for the group commit of PostgreSQL; beyond them their callers wait.
@@ -215,8 +219,14 @@ pub const POSTGRES_LISTEN_CHECK: Duration = Duration::from_secs(5);
 pub const POSTGRES_TIDY_MAX_BATCHES: usize = 200;
 /// Longest time, in percent of a lease, that one renewal in PostgreSQL may take before it counts as failed.
 pub const POSTGRES_BEAT_PERCENT: u32 = 10;
+/// Attempts to connect that one heartbeat has under way at a time, at the most.
+pub const POSTGRES_BEAT_CONNECTS: usize = 3;
 /// Longest wait until a node that leaves has said so.
 pub const POSTGRES_LEAVE_MAX: Duration = Duration::from_secs(3);
+/// Runs at the head of the queue in PostgreSQL of which a node looks for one that nobody else has locked, at first.
+pub const POSTGRES_QUEUE_HEADS_MIN: usize = 32;
+/// The same, where others have those locked again and again.
+pub const POSTGRES_QUEUE_HEADS_MAX: usize = 8_192;
 /// Longest name of a schema in PostgreSQL, in bytes.
 pub const POSTGRES_SCHEMA_MAX_BYTES: usize = 63;
 
