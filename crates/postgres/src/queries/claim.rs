@@ -12,6 +12,7 @@
 use soloist::{
     Key, NodeId,
     idempotency::Idempotency,
+    limits,
     state::{Place, Policy},
     store::{Claim, ClaimRequest, Current, QueuedClaim, Won, guard},
 };
@@ -274,22 +275,35 @@ pub(super) async fn used(db: &Db, target: &str, key: &Idempotency) -> SqlResult<
 
 /// The run that was queued first, with its task's number.
 pub(crate) async fn claim_queued(db: &Db, request: &QueuedClaim) -> SqlResult<Option<(Key, Won, i64)>> {
+    if request.models.is_empty() {
+        return Ok(None);
+    }
     let claim_id: i64 = rand::random();
     let apps: Vec<&str> = request.models.iter().map(|model| model.app()).collect();
     let models: Vec<&str> = request.models.iter().map(|model| model.model()).collect();
     let (node, at) = (NodeId::as_str(&request.node), int(request.at.as_micros()));
     // Not asked again where its answer is lost: what it has claimed this node finds when it next compares what the store
     // says it holds with what it runs.
-    let claimed = db
-        .write(
-            Fate::Once,
-            &db.sql.claim_queued,
-            args! {
-                apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, node: TEXT = node, claim_id: INT8 = claim_id,
-                at: INT8 = at,
-            },
-        )
-        .await?;
-    let Some(row) = claimed.first() else { return Ok(None) };
-    Ok(Some((rows::key(row)?, rows::won(row)?, rows::get(row, "number")?)))
+    let (mut again, mut heads) = (Again::new(Fate::Once), limits::POSTGRES_QUEUE_HEADS_MIN);
+    loop {
+        let claimed = db
+            .write(
+                Fate::Once,
+                &db.sql.claim_queued,
+                args! {
+                    apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, node: TEXT = node, claim_id: INT8 = claim_id,
+                    at: INT8 = at, heads: INT8 = int(heads),
+                },
+            )
+            .await?;
+        let Some(row) = claimed.first() else { return Ok(None) };
+        if let Some(number) = rows::get(row, "number")? {
+            return Ok(Some((rows::key(row)?, rows::won(row)?, number)));
+        }
+        // Others are at work on all of these; there may be more behind them.
+        heads = (heads * 4).min(limits::POSTGRES_QUEUE_HEADS_MAX);
+        if !again.look().await {
+            return Ok(None);
+        }
+    }
 }

@@ -220,6 +220,7 @@ impl World {
             ("node", "'n1'"),
             ("claim_id", claim_id),
             ("at", "1"),
+            ("heads", "32"),
         ];
         self.sql(include_str!("../../src/sql/claim_queued.sql"), &take)
     }

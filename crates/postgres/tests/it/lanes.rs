@@ -6,8 +6,8 @@ use std::{
 };
 
 use soloist::{
-    Json, Store,
-    store::{Evidence, StoreError},
+    Json, ModelKey, Store,
+    store::{Evidence, QueuedClaim, StoreError},
 };
 use soloist_postgres::PgStore;
 use soloist_store_contract::stage::{LEASE, Stage, key};
@@ -114,4 +114,28 @@ async fn a_sweeper_is_told_soon_that_the_database_does_not_answer() {
     let told = store.bury(Evidence::Lease).await;
     assert!(matches!(told, Err(StoreError::Unavailable(_))), "{told:?}");
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queued_run_is_claimed_however_many_before_it_others_have_locked() {
+    let stage = Stage::<Private>::new().await;
+    let database = &stage.harness.0;
+    database.sql(
+        "INSERT INTO soloist.task (app, model, id, status, run, place, created_at, updated_at)
+         SELECT 'app', 'Model', n::text, 'queued', 1, n, 0, 0 FROM generate_series(1, 200) AS n;
+         INSERT INTO soloist.input SELECT number, '1' FROM soloist.task",
+    );
+    let (client, connection) = tokio_postgres::connect(&database.url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("BEGIN; SELECT 1 FROM soloist.task WHERE place <= 150 FOR UPDATE").await.unwrap();
+    let take = || QueuedClaim {
+        node: stage.node.clone(),
+        models: vec![ModelKey::new("app", "Model").unwrap()],
+        at: stage.now(),
+    };
+    let (key, _) = stage.store.claim_queued(take()).await.unwrap().expect("50 are free");
+    assert_eq!(key.id(), "151");
+    client.batch_execute("COMMIT").await.unwrap();
+    let (key, _) = stage.store.claim_queued(take()).await.unwrap().expect("199 wait");
+    assert_eq!(key.id(), "1");
 }
