@@ -34,6 +34,8 @@ pub(crate) struct Db {
     pub(crate) writers: Pool,
     /// For the group commit.
     pub(crate) groups: Pool,
+    /// For the looks after dead nodes and what they held, which go on however much others write.
+    pub(crate) sweeps: Pool,
     /// The statements, for the schema of this store.
     pub(crate) sql: Statements,
     /// That schema.
@@ -64,7 +66,16 @@ pub(crate) async fn ask(
     statement: &Statement,
     args: Args<'_>,
 ) -> SqlResult<Vec<Row>> {
-    let mut again = Again::new(fate);
+    ask_while(pool, Again::new(fate), statement, args).await
+}
+
+/// The same, as long as that allows.
+pub(crate) async fn ask_while(
+    pool: &Pool,
+    mut again: Again,
+    statement: &Statement,
+    args: Args<'_>,
+) -> SqlResult<Vec<Row>> {
     loop {
         let asked = match pool.take().await {
             Ok(mut taken) => taken.ask(statement, args).await,
@@ -82,14 +93,33 @@ pub(crate) struct Again {
     fate: Fate,
     begun: Instant,
     wait: Duration,
+    conflicts: u32,
+    conflicts_max: u32,
     doubles: u32,
+    doubles_max: u32,
     /// Since when it is not known whether it was done, and why.
     broken: Option<(Instant, String)>,
 }
 
 impl Again {
     pub(crate) fn new(fate: Fate) -> Self {
-        Self { fate, begun: Instant::now(), wait: limits::POSTGRES_AGAIN_MIN, doubles: 0, broken: None }
+        Self {
+            fate,
+            begun: Instant::now(),
+            wait: limits::POSTGRES_AGAIN_MIN,
+            conflicts: 0,
+            conflicts_max: u32::MAX,
+            doubles: 0,
+            doubles_max: limits::POSTGRES_DOUBLES_MAX,
+            broken: None,
+        }
+    }
+
+    /// For a statement that goes round a few times only, as its caller can do better than that.
+    pub(crate) fn briefly(fate: Fate) -> Self {
+        let (conflicts_max, doubles_max) =
+            (limits::POSTGRES_GROUP_CONFLICTS_MAX, limits::POSTGRES_GROUP_DOUBLES_MAX);
+        Self { conflicts_max, doubles_max, ..Self::new(fate) }
     }
 
     /// Waits until it may be asked again after an error.
@@ -98,10 +128,13 @@ impl Again {
     /// That error, where it may not.
     pub(crate) async fn after(&mut self, error: SqlError) -> SqlResult<()> {
         let over = match (&error, &self.broken) {
-            (SqlError::Conflict(_), _) => self.begun.elapsed() >= limits::POSTGRES_CONFLICT_MAX,
+            (SqlError::Conflict(_), _) => {
+                self.conflicts += 1;
+                self.conflicts > self.conflicts_max || self.begun.elapsed() >= limits::POSTGRES_CONFLICT_MAX
+            }
             (SqlError::Double(_), _) => {
                 self.doubles += 1;
-                self.doubles > limits::POSTGRES_DOUBLES_MAX
+                self.doubles > self.doubles_max
             }
             (SqlError::Broken(why), broken) => {
                 let since = broken.as_ref().map_or_else(Instant::now, |(since, _)| *since);
@@ -116,9 +149,19 @@ impl Again {
             self.pause().await;
             return Ok(());
         }
-        match (&self.broken, &error) {
-            (Some((_, why)), SqlError::Away(_)) => Err(SqlError::Broken(why.clone())),
-            _ => Err(error),
+        Err(self.word(error))
+    }
+
+    /// Whether something was sent of which it is not known whether it was done.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    /// An error that is not asked about again, where what was sent before may have been done.
+    pub(crate) fn word(&self, error: SqlError) -> SqlError {
+        match (&self.broken, error) {
+            (Some((_, why)), SqlError::Away(_)) => SqlError::Broken(why.clone()),
+            (_, error) => error,
         }
     }
 

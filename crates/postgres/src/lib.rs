@@ -33,7 +33,7 @@ use soloist::{
     clock::SharedBootClock,
     store::{
         Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, QueuedClaim,
-        Signal, Signalled, StoreResult, Transition, Won, guard,
+        Signal, Signalled, StoreError, StoreResult, Transition, Won, guard,
     },
 };
 use tokio::{sync::watch, task::AbortHandle};
@@ -66,7 +66,8 @@ use crate::{
 pub struct PgOptions {
     /// Where the tables are. It is made where it is not there, and holds nothing else.
     pub schema: String,
-    /// The database by a way that keeps one connection for itself, on which wake-ups come; by default that of the store.
+    /// The database by a way that keeps each connection for itself, past a pooler: wake-ups come by it, and heartbeats go
+    /// by it; by default that of the store.
     pub listen_url: Option<String>,
     /// What survives a power cut.
     pub durability: Durability,
@@ -114,6 +115,9 @@ pub struct PgStore {
     hints: Arc<Hints>,
     listening: AbortHandle,
     target: Target,
+    /// The way that wake-ups and heartbeats take.
+    direct: Target,
+    durability: Durability,
     now: Now,
 }
 
@@ -164,8 +168,14 @@ impl Drop for PgStore {
 impl Store for PgStore {
     async fn join(&self, new: NewNode) -> StoreResult<Box<dyn Heartbeat>> {
         let beat =
-            Beat::spawn(self.target.clone(), self.db.clone(), self.hints.clone(), self.now.clone(), &new)?;
-        node::join(&self.db, &new, &self.now).await?;
+            Beat::spawn(self.direct.clone(), self.db.clone(), self.hints.clone(), self.now.clone(), &new)?;
+        let is_relaxed = self.durability == Durability::Relaxed;
+        if !node::join(&self.db, &new, is_relaxed, &self.now).await? {
+            return Err(StoreError::Unavailable(format!(
+                "processes with another durability than {:?} use the schema {} of {}; stop those (one that was killed counts until its lease is over), or give this one the same",
+                self.durability, self.db.schema, self.target
+            )));
+        }
         self.hints.everybody();
         Ok(Box::new(beat))
     }

@@ -29,8 +29,10 @@ struct Migration {
 }
 
 /// Number n brings the tables from version n - 1 to n. What has been released never changes.
-const MIGRATIONS: &[Migration] =
-    &[Migration { compatible_from: 1, sql: include_str!("migrations/0001_tables.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { compatible_from: 1, sql: include_str!("migrations/0001_tables.sql") },
+    Migration { compatible_from: 1, sql: include_str!("migrations/0002_queue_of_model.sql") },
+];
 
 /// Where versions are kept; of one form for ever.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS soloist.migration (

@@ -1,8 +1,8 @@
 //! Nodes: how a process joins, stays alive, and is found dead.
 //!
 //! Decides: what is written of a node, and by whom. Every lease is judged by the database's clock, read in the statement
-//! that compares it. A node's lease is renewed on a connection of its own, from a thread of its own, so that neither a busy
-//! runtime nor a busy pool can hold it up; each renewal is one write, and has a deadline well within the lease, so that a
+//! that compares it. A node's lease is renewed on a connection of its own, past a pooler where there is a way past it, from
+//! a thread of its own, so that neither a busy runtime nor a busy pool can hold it up; each renewal is one write, and has a deadline well within the lease, so that a
 //! network that swallows everything is noticed while there is time to try again.
 //!
 //! Never decides that somebody is dead by anything but the lease: that a connection is gone means nothing.
@@ -19,10 +19,15 @@ use soloist::{
     limits,
     store::{Evidence, Heartbeat, NewNode, Renewal, StoreError, StoreResult},
 };
+use tokio::{
+    sync::mpsc::{UnboundedSender, unbounded_channel},
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_postgres::Client;
 
 use crate::{
-    db::{Db, Fate},
+    db::{Db, Fate, ask},
     error::{SqlError, SqlResult},
     hints::Hints,
     pool,
@@ -43,20 +48,30 @@ impl Now {
     }
 }
 
-/// Puts a node on record, alive.
-pub(crate) async fn join(db: &Db, node: &NewNode, now: &Now) -> SqlResult<()> {
+/// Puts a node on record, alive. False where living nodes have another durability.
+pub(crate) async fn join(db: &Db, node: &NewNode, is_relaxed: bool, now: &Now) -> SqlResult<bool> {
     let apps: Vec<&str> = node.models.iter().map(|model| model.app()).collect();
     let models: Vec<&str> = node.models.iter().map(|model| model.model()).collect();
     let args = args! {
         node: TEXT = node.id.as_str(), at: INT8 = node.at.as_micros(), lease: INT8 = int(node.lease.as_micros()),
-        now: INT8 = now.micros(), apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models,
+        now: INT8 = now.micros(), apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, relaxed: BOOL = is_relaxed,
     };
-    db.write(Fate::Repeat, &db.sql.join, args).await.map(drop)
+    db.write(Fate::Repeat, &db.sql.join, args).await?;
+    // Of two that join at once each has joined before it looks, so that one of them at least sees the other.
+    let (id, now) = (node.id.as_str(), now.micros());
+    let others = args! { node: TEXT = id, now: INT8 = now, relaxed: BOOL = is_relaxed };
+    let is_alone = db.read(&db.sql.others, others).await?.is_empty();
+    if !is_alone {
+        db.write(Fate::Repeat, &db.sql.leave, args! { node: TEXT = id }).await?;
+    }
+    Ok(is_alone)
 }
 
-/// Marks those dead that are. Looks first, so that a sweep that finds nobody writes nothing.
+/// Marks those dead that are. Looks first, so that a sweep that finds nobody writes nothing. Nothing here is asked again: a
+/// sweeper must learn of every outage, however short, as those who could not renew their leases in it are not dead.
 pub(crate) async fn bury(db: &Db, evidence: Evidence, now: &Now) -> SqlResult<Vec<NodeId>> {
-    let looked = db.read(&db.sql.living, args! { now: INT8 = now.micros() }).await?;
+    let look = args! { now: INT8 = now.micros() };
+    let looked = db.sweeps.ask_once(&db.sql.living, look, limits::POSTGRES_LOOK_MAX).await?;
     let Some(suspects) = looked.first() else { return Ok(Vec::new()) };
     // Across hosts nothing but the lease tells that a process is dead. The look is worth it all the same: it tells the
     // sweeper whether the store can be asked at all.
@@ -64,20 +79,20 @@ pub(crate) async fn bury(db: &Db, evidence: Evidence, now: &Now) -> SqlResult<Ve
         return Ok(Vec::new());
     }
     if rows::get(suspects, "late")? {
-        db.write(Fate::Repeat, &db.sql.clamp, args! { now: INT8 = now.micros() }).await?;
+        ask(&db.sweeps, Fate::Once, &db.sql.clamp, args! { now: INT8 = now.micros() }).await?;
     }
     if !rows::get::<bool>(suspects, "over")? {
         return Ok(Vec::new());
     }
-    // Sent again after a lost answer it would not name those that it has buried; the next look for orphans finds what they
-    // held all the same.
-    let buried = db.write(Fate::Repeat, &db.sql.bury, args! { now: INT8 = now.micros() }).await?;
+    // Where its answer is lost nobody names those that it has buried; the next look for orphans finds what they held all the
+    // same.
+    let buried = ask(&db.sweeps, Fate::Once, &db.sql.bury, args! { now: INT8 = now.micros() }).await?;
     buried.iter().map(|row| Ok(NodeId::from_store(rows::get::<&str>(row, "id")?))).collect()
 }
 
 /// What keeps a node alive: the way to the thread that has its connection.
 pub(crate) struct Beat {
-    asks: mpsc::Sender<(Ask, mpsc::Sender<StoreResult<Renewal>>)>,
+    asks: UnboundedSender<(Ask, mpsc::Sender<StoreResult<Renewal>>)>,
     /// When an answer is certainly late; the thread gives up before.
     patience: Duration,
     node: NodeId,
@@ -98,6 +113,9 @@ struct Line {
     node: NodeId,
     lease: Duration,
     client: Option<Client>,
+    /// Under way, also between two renewals: one takes longer than a renewal may where the network is slow, and one that
+    /// was begun while it swallowed everything may never come about, so the next renewal begins another beside it.
+    connecting: JoinSet<SqlResult<Client>>,
 }
 
 impl Beat {
@@ -113,18 +131,22 @@ impl Beat {
         };
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_thread)?;
-        let (asks, asked) = mpsc::channel::<(Ask, mpsc::Sender<StoreResult<Renewal>>)>();
+        let (asks, mut asked) = unbounded_channel::<(Ask, mpsc::Sender<StoreResult<Renewal>>)>();
         let (id, lease) = (node.id.clone(), node.lease);
-        let mut line = Line { target, db, now, node: id.clone(), lease, client: None };
-        let serve = move || {
-            // Ahead of the first renewal, which has little time. Where it fails, that one tries again.
-            line.client = runtime.block_on(line.target.connect(None)).ok().map(|(client, _)| client);
+        let mut line =
+            Line { target, db, now, node: id.clone(), lease, client: None, connecting: JoinSet::new() };
+        let serve = async move {
+            // Ahead of the first renewal, which has little time.
+            line.connect();
             // Ends with the heartbeat.
-            while let Ok((ask, answer)) = asked.recv() {
-                let _ = answer.send(runtime.block_on(line.serve(ask)).map_err(Into::into));
+            while let Some((ask, answer)) = asked.recv().await {
+                let _ = answer.send(line.serve(ask).await.map_err(Into::into));
             }
         };
-        thread::Builder::new().name("soloist-pg-beat".to_owned()).spawn(serve).map_err(no_thread)?;
+        thread::Builder::new()
+            .name("soloist-pg-beat".to_owned())
+            .spawn(move || runtime.block_on(serve))
+            .map_err(no_thread)?;
         hints.joins(&id);
         let patience = limits::POSTGRES_LEAVE_MAX + lease;
         Ok(Self { asks, patience, node: id, hints })
@@ -163,47 +185,81 @@ impl Line {
             Ask::Renew => self.lease * limits::POSTGRES_BEAT_PERCENT / 100,
             Ask::Leave => limits::POSTGRES_LEAVE_MAX,
         };
-        // Taken while it is in use: a connection that missed the deadline is not used again.
-        let taken = self.client.take();
-        let (client, renewal) = match tokio::time::timeout(deadline, self.write(ask, taken)).await {
-            Ok(written) => written?,
-            Err(_) => {
-                let why = "the database has not answered within a part of the lease";
-                return Err(SqlError::Away(why.to_owned()));
-            }
-        };
-        self.client = Some(client);
-        Ok(renewal)
+        if let Ok(written) = timeout(deadline, self.write(ask)).await {
+            return written;
+        }
+        // A connection that missed the deadline is not used again; the next one is under way when it is needed.
+        if self.client.is_some() {
+            self.give_up();
+            self.connect();
+        }
+        Err(SqlError::Away("the database has not answered within a part of the lease".to_owned()))
     }
 
-    async fn write(&self, ask: Ask, mut client: Option<Client>) -> SqlResult<(Client, Renewal)> {
-        let db = &self.db;
+    async fn write(&mut self, ask: Ask) -> SqlResult<Renewal> {
         loop {
-            let was_there = client.is_some();
-            let connected = match client.take() {
-                Some(client) if !client.is_closed() => client,
-                _ => self.target.connect(None).await?.0,
+            let taken = self.client.take().filter(|client| !client.is_closed());
+            let was_there = taken.is_some();
+            let client = match taken {
+                Some(client) => client,
+                None => self.connected().await?,
             };
+            let (db, client) = (&self.db, self.client.insert(client));
             let (node, now) = (self.node.as_str(), self.now.micros());
             let asked = match ask {
-                Ask::Renew => {
-                    one(&connected, &db.sql.renew, args! { node: TEXT = node, now: INT8 = now }).await
-                }
-                Ask::Leave => one(&connected, &db.sql.leave, args! { node: TEXT = node }).await,
+                Ask::Renew => one(client, &db.sql.renew, args! { node: TEXT = node, now: INT8 = now }).await,
+                Ask::Leave => one(client, &db.sql.leave, args! { node: TEXT = node }).await,
             };
             match asked {
                 Ok(is_found) => {
                     let is_dead = matches!(ask, Ask::Renew) && !is_found;
-                    return Ok((connected, if is_dead { Renewal::Dead } else { Renewal::Renewed }));
+                    return Ok(if is_dead { Renewal::Dead } else { Renewal::Renewed });
                 }
                 // It gave way to another write (a burial, say): nothing was done, and the answer decides.
-                Err(SqlError::Conflict(_)) => client = Some(connected),
-                // Done twice it does the same.
-                Err(SqlError::Broken(_)) if was_there => {}
-                Err(SqlError::Broken(why)) => return Err(SqlError::Away(why)),
-                Err(error) => return Err(error),
+                Err(SqlError::Conflict(_)) => {}
+                Err(error) => {
+                    self.give_up();
+                    match error {
+                        // Done twice it does the same.
+                        SqlError::Broken(_) if was_there => {}
+                        SqlError::Broken(why) => return Err(SqlError::Away(why)),
+                        error => return Err(error),
+                    }
+                }
             }
         }
+    }
+
+    /// Begins to connect, beside what is under way.
+    fn connect(&mut self) {
+        if self.connecting.len() < limits::POSTGRES_BEAT_CONNECTS {
+            let target = self.target.clone();
+            self.connecting.spawn(async move { target.connect(None).await.map(|(client, _)| client) });
+        }
+    }
+
+    /// The first connection that comes about. What is given up while it waits here stays under way.
+    async fn connected(&mut self) -> SqlResult<Client> {
+        self.connect();
+        let mut why = SqlError::Away("the connection for heartbeats was given up".to_owned());
+        while let Some(connected) = self.connecting.join_next().await {
+            match connected {
+                Ok(Ok(client)) if !client.is_closed() => {
+                    self.connecting = JoinSet::new();
+                    return Ok(client);
+                }
+                Ok(Err(error)) => why = error,
+                _ => {}
+            }
+        }
+        Err(why)
+    }
+
+    /// Closes the connection, and has the database give up what it still does for it.
+    fn give_up(&mut self) {
+        let Some(client) = self.client.take().filter(|client| !client.is_closed()) else { return };
+        let (target, token) = (self.target.clone(), client.cancel_token());
+        tokio::spawn(async move { timeout(limits::POSTGRES_GIVE_UP_MAX, target.cancel(&token)).await });
     }
 }
 

@@ -93,7 +93,7 @@ impl OpenError {
 
 pub(crate) async fn open(url: &str, options: PgOptions) -> Result<PgStore, OpenError> {
     let target = Target::parse(url).map_err(|why| OpenError::InvalidUrl { what: "url", why })?;
-    let listen_target = match &options.listen_url {
+    let direct = match &options.listen_url {
         Some(url) => Target::parse(url).map_err(|why| OpenError::InvalidUrl { what: "listen_url", why })?,
         None => target.clone(),
     };
@@ -105,15 +105,17 @@ pub(crate) async fn open(url: &str, options: PgOptions) -> Result<PgStore, OpenE
         readers: Pool::new(target.clone(), limits::POSTGRES_READERS),
         writers: Pool::new(target.clone(), limits::POSTGRES_WRITERS),
         groups: Pool::new(target.clone(), 1),
+        sweeps: Pool::new(target.clone(), 1),
         sql: Statements::of(&schema),
         schema,
     });
     migrate(&db.writers, &db.schema).await.map_err(|error| error.of(&target))?;
     check_durability(&db).await.map_err(|error| error.of(&target))?;
     let hints = Hints::new(&db.schema);
-    let listening = tokio::spawn(hints::serve(hints.clone(), listen_target)).abort_handle();
+    let listening = tokio::spawn(hints::serve(hints.clone(), direct.clone())).abort_handle();
     let writer = Writer::spawn(db.clone(), hints.clone(), options.durability == Durability::Relaxed);
-    Ok(PgStore { writer, db, hints, listening, target, now: Now(options.clock) })
+    let (durability, now) = (options.durability, Now(options.clock));
+    Ok(PgStore { writer, db, hints, listening, target, direct, durability, now })
 }
 
 /// Relaxed durability sets what it relaxes itself; everything else is to wait for the disk in any case.

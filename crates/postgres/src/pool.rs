@@ -4,12 +4,16 @@
 //! one takes its place. Where none can be opened, one request after another tries again, with a back-off; all others are
 //! refused at once, so that a database that is away costs a caller no wait.
 //!
+//! A request whose answer is waited for no more, because it is late or its caller went away, is cancelled in the database,
+//! in the background. Its connection counts until it has ended, or a bound is reached: so what is given up neither piles up
+//! in the database nor is done long after its caller was told that it may not be.
+//!
 //! Requests are not pipelined: a pooler between here and the database gives one server to several clients, and may close
 //! it under a client that has more than one request on its way.
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -17,7 +21,9 @@ use std::{
 
 use soloist::limits;
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
     time::{Instant, timeout},
 };
 use tokio_postgres::{Client, Row};
@@ -31,10 +37,18 @@ use crate::{
 /// Some connections to one database.
 pub(crate) struct Pool {
     target: Target,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     waiting: AtomicUsize,
-    idle: Mutex<Vec<Client>>,
+    idle: Mutex<Vec<Line>>,
     health: Mutex<Health>,
+    /// Where given up connections are ended.
+    runtime: Handle,
+}
+
+/// A connection, and what ends with it.
+struct Line {
+    client: Client,
+    ended: JoinHandle<()>,
 }
 
 /// Whether connections can be opened.
@@ -50,14 +64,15 @@ struct Health {
 }
 
 impl Pool {
-    /// At most so many connections; none is opened yet.
+    /// At most so many connections; none is opened yet. It lives on the runtime on which it is made.
     pub(crate) fn new(target: Target, connections: usize) -> Self {
         Self {
             target,
-            permits: Semaphore::new(connections),
+            permits: Arc::new(Semaphore::new(connections)),
             waiting: AtomicUsize::new(0),
             idle: Mutex::default(),
             health: Mutex::default(),
+            runtime: Handle::current(),
         }
     }
 
@@ -66,14 +81,35 @@ impl Pool {
         let permit = self.permit().await?;
         let idle = {
             let mut idle = lock(&self.idle);
-            idle.retain(|client| !client.is_closed());
+            idle.retain(|line| !line.client.is_closed());
             idle.pop()
         };
-        let client = match idle {
-            Some(client) => client,
+        let line = match idle {
+            Some(line) => line,
             None => self.connect().await?,
         };
-        Ok(Taken { pool: self, client: Some(client), _permit: permit })
+        Ok(Taken { pool: self, line: Some(line), permit: Some(permit), is_unanswered: false })
+    }
+
+    /// Asks once, and waits no longer than a deadline for all of it. That a connection has ended since it was last used is
+    /// told as well: whoever asks so wants to know of every outage.
+    pub(crate) async fn ask_once(
+        &self,
+        statement: &Statement,
+        args: Args<'_>,
+        deadline: Duration,
+    ) -> SqlResult<Vec<Row>> {
+        let is_broken = {
+            let mut idle = lock(&self.idle);
+            let known = idle.len();
+            idle.retain(|line| !line.client.is_closed());
+            idle.len() < known
+        };
+        if is_broken {
+            return Err(SqlError::Broken("the connection to the database has ended".to_owned()));
+        }
+        let asked = async { self.take().await?.ask(statement, args).await };
+        timeout(deadline, asked).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// Where one connection was given up, others that lie idle are not trusted either: in a network that swallows
@@ -84,23 +120,45 @@ impl Pool {
         }
     }
 
-    async fn permit(&self) -> SqlResult<SemaphorePermit<'_>> {
-        if let Ok(permit) = self.permits.try_acquire() {
+    async fn permit(&self) -> SqlResult<OwnedSemaphorePermit> {
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
             return Ok(permit);
         }
         let _waits = Waits::new(&self.waiting)
             .ok_or_else(|| SqlError::Away("too many requests wait for the database; ask again".to_owned()))?;
-        match timeout(limits::POSTGRES_WAIT_MAX, self.permits.acquire()).await {
+        match timeout(limits::POSTGRES_WAIT_MAX, self.permits.clone().acquire_owned()).await {
             Ok(permit) => permit.map_err(|_| SqlError::Away("this store is closed".to_owned())),
             Err(_) => Err(SqlError::Away("the database answers too slowly; ask again".to_owned())),
         }
     }
 
-    async fn connect(&self) -> SqlResult<Client> {
+    async fn connect(&self) -> SqlResult<Line> {
         let trial = Trial::begin(&self.health)?;
         let connected = self.target.connect(None).await;
         trial.end(&connected);
-        Ok(connected?.0)
+        let (client, ended) = connected?;
+        Ok(Line { client, ended })
+    }
+
+    /// Has the database give up what it was asked on a connection, and keeps the permit until that is so.
+    fn abandon(&self, line: Line, permit: Option<OwnedSemaphorePermit>) {
+        let target = self.target.clone();
+        self.runtime.spawn(async move {
+            let Line { client, mut ended } = line;
+            let token = client.cancel_token();
+            // It ends by itself once the answer is there.
+            drop(client);
+            let end = async {
+                if !ended.is_finished() {
+                    target.cancel(&token).await;
+                }
+                let _ = (&mut ended).await;
+            };
+            if timeout(limits::POSTGRES_GIVE_UP_MAX, end).await.is_err() {
+                ended.abort();
+            }
+            drop(permit);
+        });
     }
 }
 
@@ -162,49 +220,65 @@ impl Drop for Trial<'_> {
 /// A connection that one request has for itself.
 pub(crate) struct Taken<'a> {
     pool: &'a Pool,
-    client: Option<Client>,
-    _permit: SemaphorePermit<'a>,
+    line: Option<Line>,
+    permit: Option<OwnedSemaphorePermit>,
+    /// Something was asked, and the answer has not come.
+    is_unanswered: bool,
 }
 
 impl Taken<'_> {
     /// Asks, and waits for the whole answer. A connection on which that failed, or whose caller went away before, is not
     /// used again.
     pub(crate) async fn ask(&mut self, statement: &Statement, args: Args<'_>) -> SqlResult<Vec<Row>> {
-        let client =
-            self.client.take().ok_or_else(|| SqlError::Broken("its connection broke before".to_owned()))?;
-        let asked = ask(&client, statement, args, limits::POSTGRES_REQUEST_MAX).await;
-        self.pool.judge(&asked);
-        if asked.as_ref().err().is_none_or(SqlError::spares_connection) {
-            self.client = Some(client);
-        }
-        asked
+        let params = statement.bind(args);
+        self.answer(limits::POSTGRES_REQUEST_MAX, async |client| {
+            client.query_typed(&statement.text, &params).await
+        })
+        .await
     }
 
     /// The same for plain commands.
     pub(crate) async fn run(&mut self, commands: &str, deadline: Duration) -> SqlResult<()> {
-        let client =
-            self.client.take().ok_or_else(|| SqlError::Broken("its connection broke before".to_owned()))?;
-        let run = match timeout(deadline, client.batch_execute(commands)).await {
-            Ok(run) => run.map_err(SqlError::from),
+        self.answer(deadline, async |client| client.batch_execute(commands).await).await
+    }
+
+    async fn answer<T>(
+        &mut self,
+        deadline: Duration,
+        ask: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
+    ) -> SqlResult<T> {
+        let Some(line) = self.line.as_ref().filter(|_| !self.is_unanswered) else {
+            return Err(SqlError::Broken("its connection broke before".to_owned()));
+        };
+        self.is_unanswered = true;
+        let answer = match timeout(deadline, ask(&line.client)).await {
+            Ok(answer) => {
+                self.is_unanswered = false;
+                answer.map_err(SqlError::from)
+            }
             Err(_) => Err(late()),
         };
-        self.pool.judge(&run);
-        if run.as_ref().err().is_none_or(SqlError::spares_connection) {
-            self.client = Some(client);
+        self.pool.judge(&answer);
+        if !self.is_unanswered && answer.as_ref().is_err_and(|error| !error.spares_connection()) {
+            self.line = None;
         }
-        run
+        answer
     }
 
     /// Closes the connection: what it has begun is undone by the database.
     pub(crate) fn close(mut self) {
-        self.client = None;
+        if !self.is_unanswered {
+            self.line = None;
+        }
     }
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        if let Some(client) = self.client.take() {
-            lock(&self.pool.idle).push(client);
+        match self.line.take() {
+            Some(line) if self.is_unanswered => self.pool.abandon(line, self.permit.take()),
+            Some(line) => lock(&self.pool.idle).push(line),
+            None => {}
         }
     }
 }

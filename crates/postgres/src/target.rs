@@ -8,7 +8,8 @@ use std::{fmt, future::poll_fn};
 use percent_encoding::percent_decode_str;
 use soloist::limits;
 use tokio_postgres::{
-    AsyncMessage, Client, Config, Connection, Notification, Socket, config::Host, config::SslMode,
+    AsyncMessage, CancelToken, Client, Config, Connection, Notification, Socket, config::Host,
+    config::SslMode,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -108,6 +109,21 @@ impl Target {
             Ok(Ok(connected)) => Ok(connected),
             Ok(Err(error)) => Err(away(why(&error))),
             Err(_) => Err(away("it does not answer in time".to_owned())),
+        }
+    }
+
+    /// Asks the database to give up what it does for a connection, by one that is as well protected. The database does not
+    /// say whether it has.
+    pub(crate) async fn cancel(&self, token: &CancelToken) {
+        let asked = match &self.tls {
+            Some(tls) => token.cancel_query(tls.clone()).await,
+            None => token.cancel_query(tokio_postgres::NoTls).await,
+        };
+        if let Err(error) = asked {
+            tracing::debug!(
+                error = why(&error),
+                "a statement that is waited for no more could not be cancelled"
+            );
         }
     }
 }

@@ -4,8 +4,8 @@
 //! statement a kind; while the database is busy with them the next ones gather. A group holds at most one transition of
 //! each task, so that a statement meets each row once, and those of one task keep their order.
 //!
-//! One that is refused fails no other. Where PostgreSQL refuses a whole statement (one of its values cannot be stored),
-//! its transitions are sent one by one, and only the one that it is about fails.
+//! One that is refused fails no other. Where PostgreSQL refuses a whole statement (one of its values cannot be stored, one of
+//! its rows is written by others all the time), it is split until only the transition that it is about fails or waits.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -19,7 +19,7 @@ use soloist::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    db::Db,
+    db::{Again, Db, Fate},
     error::{SqlError, SqlResult, gone},
     hints::Hints,
     queries::apply::{self, Done, Kind, Prepared},
@@ -88,34 +88,45 @@ fn next_group(waiting: &mut VecDeque<Queued>) -> Vec<Queued> {
     group
 }
 
-/// Carries out those of one kind, and answers each.
+/// Carries out those of one kind, and answers each as soon as it is decided. A statement that fails as a whole because of
+/// some of them (they meet others at REPEATABLE READ or SERIALIZABLE, or hold what cannot be stored) is split in halves, the
+/// halves again, and so on; those that still meet others are carried out last, each alone and with all patience.
 async fn carry_out(db: &Db, hints: &Hints, kind: Kind, group: Vec<Queued>, relaxed: bool) {
-    if group.is_empty() {
-        return;
-    }
-    let all: Vec<&Prepared> = group.iter().map(|queued| &queued.prepared).collect();
-    let answers: Vec<SqlResult<Done>> = match apply::apply(db, kind, &all, relaxed).await {
-        Ok(done) => done.into_iter().map(Ok).collect(),
-        Err(SqlError::Corrupt(_) | SqlError::Double(_)) if group.len() > 1 => {
-            one_by_one(db, kind, &all, relaxed).await
+    let (mut parts, mut hot) = (VecDeque::from([group]), VecDeque::new());
+    while let Some(mut part) = parts.pop_front() {
+        if part.is_empty() {
+            continue;
         }
-        Err(error) => group.iter().map(|_| Err(error.clone())).collect(),
-    };
-    tell(hints, kind, &answers);
-    for (queued, answer) in group.into_iter().zip(answers) {
-        let _ = queued.reply.send(answer.map(|done| done.applied).map_err(Into::into));
+        match apply_to(db, Again::briefly(Fate::Repeat), kind, &part, relaxed).await {
+            Err(SqlError::Conflict(_) | SqlError::Corrupt(_) | SqlError::Double(_)) if part.len() > 1 => {
+                let half = part.split_off(part.len() / 2);
+                parts.extend([part, half]);
+            }
+            Err(SqlError::Conflict(_)) => hot.push_back(part),
+            answer => reply(hints, kind, part, answer),
+        }
+    }
+    for part in hot {
+        let answer = apply_to(db, Again::new(Fate::Repeat), kind, &part, relaxed).await;
+        reply(hints, kind, part, answer);
     }
 }
 
-async fn one_by_one(db: &Db, kind: Kind, group: &[&Prepared], relaxed: bool) -> Vec<SqlResult<Done>> {
-    let mut answers = Vec::with_capacity(group.len());
-    for prepared in group {
-        let mut done = apply::apply(db, kind, &[prepared], relaxed).await;
-        answers.push(done.as_mut().map_err(|error| error.clone()).and_then(|done| {
-            done.pop().ok_or_else(|| SqlError::Corrupt("a transition was given no answer".to_owned()))
-        }));
+async fn apply_to(db: &Db, again: Again, kind: Kind, part: &[Queued], relaxed: bool) -> SqlResult<Vec<Done>> {
+    let all: Vec<&Prepared> = part.iter().map(|queued| &queued.prepared).collect();
+    // Sent again after a lost answer, what is there is found to be there.
+    apply::apply(db, again, kind, &all, relaxed).await
+}
+
+fn reply(hints: &Hints, kind: Kind, part: Vec<Queued>, answer: SqlResult<Vec<Done>>) {
+    let answers: Vec<SqlResult<Done>> = match answer {
+        Ok(done) => done.into_iter().map(Ok).collect(),
+        Err(error) => part.iter().map(|_| Err(error.clone())).collect(),
+    };
+    tell(hints, kind, &answers);
+    for (queued, answer) in part.into_iter().zip(answers) {
+        let _ = queued.reply.send(answer.map(|done| done.applied).map_err(Into::into));
     }
-    answers
 }
 
 /// Wakes up whoever looks at what was committed.

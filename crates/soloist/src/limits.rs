@@ -168,6 +168,11 @@ pub const SQLITE_BACKUP_LOOK: Duration = Duration::from_micros(300);
 pub const POSTGRES_READERS: usize = 4;
 /// Connections to PostgreSQL on which one process creates, claims and deletes, at the most.
 pub const POSTGRES_WRITERS: usize = 6;
+/// Longest wait until a statement of PostgreSQL that is waited for no more is given up there, too; its connection counts
+/// until then.
+pub const POSTGRES_GIVE_UP_MAX: Duration = Duration::from_secs(5);
+/// Longest time that a look for dead nodes in PostgreSQL may take before it counts as failed.
+pub const POSTGRES_LOOK_MAX: Duration = Duration::from_secs(1);
 /// Requests that may wait for a connection to PostgreSQL; beyond them they are refused.
 pub const POSTGRES_WAITING_MAX: usize = 4_096;
 /// Longest wait for a free connection to PostgreSQL.
@@ -192,6 +197,10 @@ pub const POSTGRES_AGAIN_MAX: Duration = Duration::from_millis(64);
 pub const POSTGRES_CONFLICT_MAX: Duration = Duration::from_secs(20);
 /// How often a value that must not be there twice may be met before it counts as a defect.
 pub const POSTGRES_DOUBLES_MAX: u32 = 16;
+/// How often a group of writes to PostgreSQL that meets others is carried out again as a whole before it is split.
+pub const POSTGRES_GROUP_CONFLICTS_MAX: u32 = 2;
+/// The same where it meets a value that must not be there twice; a write alone then counts as a defect.
+pub const POSTGRES_GROUP_DOUBLES_MAX: u32 = 2;
 /// How long a store goes on to find out what became of a write whose answer was lost.
 pub const POSTGRES_RESOLVE_MAX: Duration = Duration::from_secs(5);
 /// Writes that may wait for the group commit of PostgreSQL; beyond them their callers wait.
@@ -212,8 +221,14 @@ pub const POSTGRES_LISTEN_CHECK: Duration = Duration::from_secs(5);
 pub const POSTGRES_TIDY_MAX_BATCHES: usize = 200;
 /// Longest time, in percent of a lease, that one renewal in PostgreSQL may take before it counts as failed.
 pub const POSTGRES_BEAT_PERCENT: u32 = 10;
+/// Attempts to connect that one heartbeat has under way at a time, at the most.
+pub const POSTGRES_BEAT_CONNECTS: usize = 3;
 /// Longest wait until a node that leaves has said so.
 pub const POSTGRES_LEAVE_MAX: Duration = Duration::from_secs(3);
+/// Runs at the head of the queue in PostgreSQL of which a node looks for one that nobody else has locked, at first.
+pub const POSTGRES_QUEUE_HEADS_MIN: usize = 32;
+/// The same, where others have those locked again and again.
+pub const POSTGRES_QUEUE_HEADS_MAX: usize = 8_192;
 /// Longest name of a schema in PostgreSQL, in bytes.
 pub const POSTGRES_SCHEMA_MAX_BYTES: usize = 63;
 

@@ -16,7 +16,7 @@ use tokio_postgres::{
 
 use super::{int, small};
 use crate::{
-    db::{Db, Fate, ask},
+    db::{Again, Db, ask_while},
     error::SqlResult,
     log::{self, Chunk},
     rows,
@@ -101,8 +101,15 @@ pub(crate) struct Done {
 /// One kind of statement of all that a group holds of it.
 type Column = (&'static str, Box<dyn ToSql + Sync + Send>, Type);
 
-/// Carries out transitions of one kind, of a task each, in one statement. The answers are in their order.
-pub(crate) async fn apply(db: &Db, kind: Kind, group: &[&Prepared], relaxed: bool) -> SqlResult<Vec<Done>> {
+/// Carries out transitions of one kind, of a task each, in one statement. The answers are in their order. Where it meets
+/// others it goes round as long as `again` allows.
+pub(crate) async fn apply(
+    db: &Db,
+    again: Again,
+    kind: Kind,
+    group: &[&Prepared],
+    relaxed: bool,
+) -> SqlResult<Vec<Done>> {
     let mut columns = compared(group);
     columns.extend(appended(group));
     columns.extend(set(kind, group));
@@ -113,8 +120,7 @@ pub(crate) async fn apply(db: &Db, kind: Kind, group: &[&Prepared], relaxed: boo
         .iter()
         .map(|(name, values, of_type)| (*name, &**values as &(dyn ToSql + Sync), of_type.clone()))
         .collect();
-    // Sent again after a lost answer, what is there is found to be there.
-    let set = ask(&db.groups, Fate::Repeat, kind.statement(db), &args).await?;
+    let set = ask_while(&db.groups, again, kind.statement(db), &args).await?;
     let mut done: Vec<Option<Done>> = group.iter().map(|_| None).collect();
     for row in &set {
         let place = usize::try_from(rows::count(row, "asked")?).unwrap_or(usize::MAX).wrapping_sub(1);

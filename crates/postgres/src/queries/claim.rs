@@ -4,12 +4,15 @@
 //! own snapshot, and where that reads a startable task (the winner has not committed yet, or the run is over already) the
 //! claim goes round again.
 //!
-//! Every claim draws a number and leaves it on the row that it wins. Where the answer was lost, the claim is sent again
-//! under that number: it wins, or finds its own number (then it has won before), or finds somebody else.
+//! Every claim draws a number and leaves it on the row that it wins, and wins only the run that follows the one that its
+//! look has seen. Where the answer was lost, the claim is sent again under that number and for that run: it wins, or finds
+//! its own number (then it has won before), or finds that the task has gone on. Then its run may have come and gone (whoever
+//! claims a queued run leaves another number there), and it is told what is there: one start never makes two runs.
 
 use soloist::{
     Key, NodeId,
     idempotency::Idempotency,
+    limits,
     state::{Place, Policy},
     store::{Claim, ClaimRequest, Current, QueuedClaim, Won, guard},
 };
@@ -29,45 +32,79 @@ pub(crate) type Answer = (Claim, Option<i64>);
 
 pub(crate) async fn claim(db: &Db, request: &ClaimRequest) -> SqlResult<Answer> {
     let claim_id: i64 = rand::random();
-    let mut again = Again::new(Fate::Repeat);
-    // Without a key a loser is told from a snapshot before anything is locked or written. Under a key the first answer
-    // counts, whatever the row says.
-    let mut decided = match &request.idempotency {
-        Some(_) => None,
-        None => look(db, request, claim_id).await?,
-    };
-    while decided.is_none() {
-        decided = match &request.idempotency {
-            None => match decide(db, request, claim_id).await? {
-                Some(won) => Some(won),
-                None => look(db, request, claim_id).await?,
-            },
-            Some(key) => match decide_keyed(db, request, key, claim_id).await? {
-                Some(answer) => Some(answer),
-                None => look_keyed(db, request, key, claim_id).await?,
-            },
-        };
-        if decided.is_none() && !again.look().await {
-            return Err(SqlError::Conflict(format!(
-                "{} is startable, and others have it locked",
-                request.key
-            )));
-        }
+    match &request.idempotency {
+        Some(key) => claim_keyed(db, request, key, claim_id).await,
+        None => claim_unkeyed(db, request, claim_id).await,
     }
-    decided.ok_or_else(|| SqlError::Corrupt(format!("{} was not decided on", request.key)))
 }
 
-/// The race.
-async fn decide(db: &Db, request: &ClaimRequest, claim_id: i64) -> SqlResult<Option<Answer>> {
+/// A loser is told from a snapshot before anything is locked or written.
+async fn claim_unkeyed(db: &Db, request: &ClaimRequest, claim_id: i64) -> SqlResult<Answer> {
+    let mut again = Again::new(Fate::Repeat);
+    let mut run = match look(db, request, claim_id).await? {
+        Look::Told(answer) => return Ok(answer),
+        Look::Startable(row) => row.run,
+    };
+    loop {
+        match decide(db, request, claim_id, run).await {
+            Ok(Some(won)) => return Ok(won),
+            Ok(None) => {}
+            Err(error) => {
+                again.after(error).await?;
+                continue;
+            }
+        }
+        match look(db, request, claim_id).await.map_err(|error| again.word(error))? {
+            Look::Told(answer) => return Ok(answer),
+            // What was sent before and not answered may have been that run.
+            Look::Startable(row) if row.run != run && again.is_unknown() => return gone_on(request, row),
+            Look::Startable(row) => run = row.run,
+        }
+        if !again.look().await {
+            return Err(locked(request));
+        }
+    }
+}
+
+/// The answer where the task has gone on since a claim was sent that was never answered.
+fn gone_on(request: &ClaimRequest, row: Current) -> SqlResult<Answer> {
+    if row.status.is_finished() {
+        return Ok((Claim::Finished(row), None));
+    }
+    Err(SqlError::Broken(format!("{} was created anew since it was claimed", request.key)))
+}
+
+fn locked(request: &ClaimRequest) -> SqlError {
+    SqlError::Conflict(format!("{} is startable, and others have it locked", request.key))
+}
+
+/// Under a key the first answer counts, whatever the row says; so a claim that is sent again finds its own key.
+async fn claim_keyed(db: &Db, request: &ClaimRequest, key: &Idempotency, claim_id: i64) -> SqlResult<Answer> {
+    let mut again = Again::new(Fate::Repeat);
+    loop {
+        if let Some(answer) = decide_keyed(db, request, key, claim_id).await? {
+            return Ok(answer);
+        }
+        if let Some(answer) = look_keyed(db, request, key, claim_id).await? {
+            return Ok(answer);
+        }
+        if !again.look().await {
+            return Err(locked(request));
+        }
+    }
+}
+
+/// The race for the run after `run`. Sent once: whoever asks again looks what it has seen first.
+async fn decide(db: &Db, request: &ClaimRequest, claim_id: i64, run: u64) -> SqlResult<Option<Answer>> {
     let (app, model, id) = (request.key.app(), request.key.model(), request.key.id());
     let (node, at) = (request.node.as_str(), request.at.as_micros());
     let claimed = db
         .write(
-            Fate::Repeat,
+            Fate::Once,
             &db.sql.claim,
             args! {
                 app: TEXT = app, model: TEXT = model, id: TEXT = id, node: TEXT = node, claim_id: INT8 = claim_id,
-                restart: BOOL = request.policy == Policy::Restart, here: BOOL = request.place == Place::Here, at: INT8 = at,
+                run: INT8 = int(run), restart: BOOL = request.policy == Policy::Restart, here: BOOL = request.place == Place::Here, at: INT8 = at,
             },
         )
         .await?;
@@ -83,15 +120,24 @@ fn made(request: &ClaimRequest, row: &Row) -> SqlResult<Answer> {
     })
 }
 
-/// Words the answer of a loser; none where the task is startable.
-async fn look(db: &Db, request: &ClaimRequest, claim_id: i64) -> SqlResult<Option<Answer>> {
-    let seen = active(db, &request.key, Some(&request.node)).await?;
-    if let Some(won) = before(db, request, claim_id, seen.as_ref()).await? {
-        return Ok(Some(won));
+/// What a look has seen.
+enum Look {
+    /// The answer of a loser.
+    Told(Answer),
+    /// The task can be started.
+    Startable(Current),
+}
+
+/// Words the answer of a loser, where there is one.
+async fn look(db: &Db, request: &ClaimRequest, claim_id: i64) -> SqlResult<Look> {
+    let Some(seen) = active(db, &request.key, Some(&request.node)).await? else {
+        return Ok(Look::Told((Claim::Missing, None)));
+    };
+    if let Some(won) = before(db, request, claim_id, Some(&seen)).await? {
+        return Ok(Look::Told(won));
     }
-    let alive = seen.as_ref().is_some_and(|row| row.alive);
-    let lost = guard::lost_claim(seen.map(|row| row.current), request.policy, alive);
-    Ok(lost.map(|lost| (lost, None)))
+    let lost = guard::lost_claim(Some(seen.current.clone()), request.policy, seen.alive);
+    Ok(lost.map_or(Look::Startable(seen.current), |lost| Look::Told((lost, None))))
 }
 
 /// The answer of a claim that finds its own number on the row: it has won before, and its answer was lost. What became of
@@ -229,22 +275,35 @@ pub(super) async fn used(db: &Db, target: &str, key: &Idempotency) -> SqlResult<
 
 /// The run that was queued first, with its task's number.
 pub(crate) async fn claim_queued(db: &Db, request: &QueuedClaim) -> SqlResult<Option<(Key, Won, i64)>> {
+    if request.models.is_empty() {
+        return Ok(None);
+    }
     let claim_id: i64 = rand::random();
     let apps: Vec<&str> = request.models.iter().map(|model| model.app()).collect();
     let models: Vec<&str> = request.models.iter().map(|model| model.model()).collect();
     let (node, at) = (NodeId::as_str(&request.node), int(request.at.as_micros()));
     // Not asked again where its answer is lost: what it has claimed this node finds when it next compares what the store
     // says it holds with what it runs.
-    let claimed = db
-        .write(
-            Fate::Once,
-            &db.sql.claim_queued,
-            args! {
-                apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, node: TEXT = node, claim_id: INT8 = claim_id,
-                at: INT8 = at,
-            },
-        )
-        .await?;
-    let Some(row) = claimed.first() else { return Ok(None) };
-    Ok(Some((rows::key(row)?, rows::won(row)?, rows::get(row, "number")?)))
+    let (mut again, mut heads) = (Again::new(Fate::Once), limits::POSTGRES_QUEUE_HEADS_MIN);
+    loop {
+        let claimed = db
+            .write(
+                Fate::Once,
+                &db.sql.claim_queued,
+                args! {
+                    apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, node: TEXT = node, claim_id: INT8 = claim_id,
+                    at: INT8 = at, heads: INT8 = int(heads),
+                },
+            )
+            .await?;
+        let Some(row) = claimed.first() else { return Ok(None) };
+        if let Some(number) = rows::get(row, "number")? {
+            return Ok(Some((rows::key(row)?, rows::won(row)?, number)));
+        }
+        // Others are at work on all of these; there may be more behind them.
+        heads = (heads * 4).min(limits::POSTGRES_QUEUE_HEADS_MAX);
+        if !again.look().await {
+            return Ok(None);
+        }
+    }
 }

@@ -10,7 +10,7 @@ use tokio_postgres::{Row, types::ToSql, types::Type};
 
 use super::int;
 use crate::{
-    db::Db,
+    db::{Db, Fate, ask},
     error::SqlResult,
     rows::{self, Active},
     sql::{self, args},
@@ -48,7 +48,8 @@ pub(crate) async fn rows(db: &Db, keys: &[&Key]) -> SqlResult<Vec<Option<(i64, C
 }
 
 pub(crate) async fn orphans(db: &Db, limit: usize) -> SqlResult<Vec<Held>> {
-    all_held(&db.read(&db.sql.orphans, args! { limit: INT8 = int(limit) }).await?)
+    let found = ask(&db.sweeps, Fate::Repeat, &db.sql.orphans, args! { limit: INT8 = int(limit) }).await?;
+    all_held(&found)
 }
 
 pub(crate) async fn held(db: &Db, node: &NodeId, status: Status) -> SqlResult<Vec<Held>> {

@@ -17,7 +17,6 @@ use super::{active, claim::used, int, small, task};
 use crate::{
     db::{Again, Db, Fate},
     error::{SqlError, SqlResult},
-    pool::Taken,
     rows,
     sql::args,
     text,
@@ -95,132 +94,74 @@ impl<'a> Words<'a> {
     }
 }
 
-/// Under an idempotency key: one short transaction on one connection, at READ COMMITTED whatever is usual there, so that
-/// each of its statements sees what the last one has waited for.
+/// Under an idempotency key, which makes it harmless to send it again: then it finds its own key.
 async fn create_keyed(db: &Db, new: &NewTask, key: &Idempotency, at: Timestamp) -> SqlResult<Create> {
     let target = match &new.id {
         NewId::Named(key) => key.to_string(),
         NewId::Assigned(model) => model.to_string(),
     };
-    // Sent again after a lost answer it finds its own key.
     let mut again = Again::new(Fate::Repeat);
     loop {
-        if let Some(first) = used(db, &target, key).await? {
+        if let Some(first) = used(db, &target, key).await.map_err(|error| again.word(error))? {
             if first.digest != key.digest {
                 return Ok(Create::KeyReused);
             }
             let there = if first.there { task(db, &first.task).await? } else { None };
             return Ok(there.map_or(Create::ReplayedDeleted(first.task), Create::Replayed));
         }
-        let tried = match db.writers.take().await {
-            Ok(taken) => try_create_keyed(db, taken, new, (&target, key), at).await,
-            Err(error) => Err(error),
-        };
-        match tried {
+        match try_create_keyed(db, new, (&target, key), at).await {
             Ok(Some(created)) => return Ok(created),
+            // An assigned id that is taken is skipped.
+            Ok(None) if matches!(new.id, NewId::Assigned(_)) => {}
             // Somebody used the key, or the task came or went, in between.
-            Ok(None) if again.look().await => {}
-            Ok(None) => return Err(SqlError::Conflict("a task comes and goes under this name".to_owned())),
+            Ok(None) | Err(SqlError::Double(_)) if again.look().await => {}
+            Ok(None) | Err(SqlError::Double(_)) => {
+                return Err(SqlError::Conflict("a task comes and goes under this name".to_owned()));
+            }
             Err(error) => again.after(error).await?,
         }
     }
 }
 
-/// What became of the transaction of a create.
-enum Tried {
-    /// To be committed.
-    Decided(Create),
-    /// Told, and nothing of it is kept.
-    Told(Create),
-    /// Somebody used the key, or the task came or went, in between.
-    Passed,
-}
-
+/// None where something came in between, and nothing was decided.
 async fn try_create_keyed(
     db: &Db,
-    mut taken: Taken<'_>,
-    new: &NewTask,
-    key: (&str, &Idempotency),
-    at: Timestamp,
-) -> SqlResult<Option<Create>> {
-    let deadline = limits::POSTGRES_REQUEST_MAX;
-    taken.run("BEGIN ISOLATION LEVEL READ COMMITTED", deadline).await?;
-    let (answer, end) = match decide_create(db, &mut taken, new, key, at).await {
-        Ok(Tried::Decided(created)) => (Some(created), "COMMIT"),
-        Ok(Tried::Told(told)) => (Some(told), "ROLLBACK"),
-        Ok(Tried::Passed) => (None, "ROLLBACK"),
-        Err(error) => {
-            // The database undoes what a closed connection has begun.
-            taken.close();
-            return Err(error);
-        }
-    };
-    match taken.run(end, deadline).await {
-        Ok(()) => Ok(answer),
-        Err(error) => {
-            taken.close();
-            Err(error)
-        }
-    }
-}
-
-async fn decide_create(
-    db: &Db,
-    taken: &mut Taken<'_>,
     new: &NewTask,
     (target, key): (&str, &Idempotency),
     at: Timestamp,
-) -> SqlResult<Tried> {
-    // Of two at once the second waits here.
-    if keep(db, taken, (target, key), (0, target), at).await?.is_empty() {
-        return Ok(Tried::Passed);
-    }
-    let (words, micros) = (Words::of(new), at.as_micros());
-    let created = loop {
-        let made = taken.ask(&db.sql.create, &words.args(&micros)).await?;
-        match (made.first(), &new.id) {
-            (Some(row), _) => break (Create::Created(rows::task(row)?), row_number(row)?),
-            // That id is taken; the next one is assigned.
-            (None, NewId::Assigned(_)) => {}
-            (None, NewId::Named(name)) => {
-                let (app, model, id) = (name.app(), name.model(), name.id());
-                let found = taken
-                    .ask(&db.sql.task, args! { app: TEXT = app, model: TEXT = model, id: TEXT = id })
-                    .await?;
-                let Some(row) = found.first() else { return Ok(Tried::Passed) };
-                let task = rows::task(row)?;
-                if !task.input.same_value(&new.input) {
-                    // Nothing was decided, and the key is as good as new.
-                    return Ok(Tried::Told(Create::Differs(task)));
-                }
-                break (Create::Exists(task), row_number(row)?);
+) -> SqlResult<Option<Create>> {
+    let (subject, call, at) = (text::stored(&key.subject), key.call.as_str(), at.as_micros());
+    if let NewId::Named(name) = &new.id {
+        let (app, model, id) = (name.app(), name.model(), name.id());
+        let found =
+            db.read(&db.sql.task, args! { app: TEXT = app, model: TEXT = model, id: TEXT = id }).await?;
+        if let Some(row) = found.first() {
+            let (task, number) = (rows::task(row)?, row_number(row)?);
+            if !task.input.same_value(&new.input) {
+                // Nothing was decided, and the key is as good as new.
+                return Ok(Some(Create::Differs(task)));
             }
+            let args = args! {
+                subject: TEXT = subject, call: TEXT = call, target: TEXT = target, key: TEXT = key.key,
+                digest: TEXT = key.digest, task: INT8 = number, at: INT8 = at,
+            };
+            let kept = db.write(Fate::Once, &db.sql.use_key, args).await?;
+            return Ok((!kept.is_empty()).then_some(Create::Exists(task)));
         }
-    };
-    let (created, number) = created;
-    if let Create::Created(task) | Create::Exists(task) = &created {
-        keep(db, taken, (target, key), (number, &task.key.to_string()), at).await?;
     }
-    Ok(Tried::Decided(created))
+    let words = Words::of(new);
+    let mut args = words.args(&at).to_vec();
+    args.extend_from_slice(args! {
+        subject: TEXT = subject, call: TEXT = call, target: TEXT = target, key: TEXT = key.key,
+        digest: TEXT = key.digest,
+    });
+    // Not asked again here: that the key is there twice is an answer.
+    let made = db.writers.take().await?.ask(&db.sql.create_keyed, &args).await?;
+    made.first().map(|row| rows::task(row).map(Create::Created)).transpose()
 }
 
 fn row_number(row: &Row) -> SqlResult<i64> {
     rows::get(row, "number")
-}
-
-/// Keeps what the first use of a key is told.
-async fn keep(
-    db: &Db,
-    taken: &mut Taken<'_>,
-    (target, key): (&str, &Idempotency),
-    (task, name): (i64, &str),
-    at: Timestamp,
-) -> SqlResult<Vec<Row>> {
-    let args = args! {
-        subject: TEXT = text::stored(&key.subject), call: TEXT = key.call.as_str(), target: TEXT = target,
-        key: TEXT = key.key, digest: TEXT = key.digest, task: INT8 = task, name: TEXT = name, at: INT8 = at.as_micros(),
-    };
-    taken.ask(&db.sql.use_key, args).await
 }
 
 pub(crate) async fn delete(

@@ -1,7 +1,8 @@
 -- claim: make this node the holder of the next epoch of a task, or queue a new run of it.
 -- called by  Store::claim, where it brings no idempotency key
--- guard      the task is pending, or finished under the caller's policy, and the node is alive; an orphan is active; a
---            claim that is sent again because its answer was lost wins no second time
+-- guard      the task is pending, or finished under the caller's policy, its last run is the one that the look before has
+--            seen (:run), and the node is alive; an orphan is active; so a claim that is sent again because its answer was
+--            lost wins no second time, also where somebody else has claimed from the queue, and ended, what it had queued
 -- returns    the claimed row; no row means that the claim lost, or that somebody has the row locked
 -- atomic     one statement: who finds the row locked passes it by, and the guard stands on the row that is updated;
 --            losers are told by a second one, with its own snapshot (active.sql)
@@ -10,7 +11,7 @@ WITH free AS (
       FROM soloist.task
      WHERE app = :app AND model = :model AND id = :id
        AND (status = 'pending' OR (:restart AND status IN ('completed', 'failed', 'cancelled')))
-       AND claim_id IS DISTINCT FROM :claim_id
+       AND run = :run
        AND EXISTS (SELECT 1 FROM soloist.node WHERE node.id = :node AND NOT node.dead)
        FOR NO KEY UPDATE SKIP LOCKED
 ), claimed AS (
@@ -25,7 +26,7 @@ WITH free AS (
       FROM free
      WHERE task.number = free.number
        AND (status = 'pending' OR (:restart AND status IN ('completed', 'failed', 'cancelled')))
-       AND claim_id IS DISTINCT FROM :claim_id
+       AND run = :run
     RETURNING task.number, status, run, attempt, epoch, node, started_at, last_seq, cancellation_reason,
               retry_count, max_retries
 ), silenced AS (

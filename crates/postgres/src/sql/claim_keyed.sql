@@ -1,17 +1,23 @@
 -- claim_keyed: the same as claim.sql under an idempotency key, which is kept with the answer, also where the claim loses.
 -- called by  Store::claim, where it brings an idempotency key
--- guard      that of claim.sql, and the key was not used; nothing is kept where nothing was decided: the node of a claim
---            that would win is not alive
+-- guard      the task is pending, or finished under the caller's policy, the node is alive, and the key was not used; nothing
+--            is kept where nothing was decided: the node of a claim that would win is not alive, or the task was deleted and
+--            created anew since this statement began
 -- returns    the row as it was decided on, and whether the claim won, then with the row that it made; no row means that
---            the key was used (used.sql), that there is no such task or that the node is not alive (active.sql)
+--            the key was used (used.sql), that there is no such task or that the node is not alive (active.sql), or else
+--            that it goes round again
 -- atomic     one statement: the task's row is locked before the key is looked up, so that of two uses of one key the
---            second meets what the first has left; the decision is about the locked row, which nobody else can change
-WITH locked AS (
+--            second meets what the first has left; the decision is about the locked row, which nobody else can change. A
+--            task that was created anew has a number, and an input, that the snapshot of this statement does not have: the
+--            lock would find it, and the update would not
+WITH found AS (
     SELECT *, (status = 'pending' OR (:restart AND status IN ('completed', 'failed', 'cancelled')))
               AND claim_id IS DISTINCT FROM :claim_id AS startable
       FROM soloist.task
      WHERE app = :app AND model = :model AND id = :id AND status <> 'deleted'
        FOR NO KEY UPDATE
+), locked AS (
+    SELECT * FROM found WHERE EXISTS (SELECT 1 FROM soloist.input WHERE input.task = found.number)
 ), used AS (
     INSERT INTO soloist.idempotency (subject, call, target, key, digest, task, name, started, run, used_at)
     SELECT :subject, :call, :target, :key, :digest, number, :target, startable,

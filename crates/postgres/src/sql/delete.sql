@@ -3,7 +3,8 @@
 -- called by  Store::delete
 -- guard      no run is active; where a run is named (:run), it is the last one and has ended
 -- returns    the task's number; no row means that it is active, another run is the last, or it is not there
--- atomic     one statement; its row stays as the tombstone of its key
+-- atomic     one statement; its row stays as the tombstone of its key; a signal that is sent in the same moment may stay
+--            behind under its number, which nobody has again, until cleared.sql
 WITH gone AS (
     UPDATE soloist.task
        SET status = 'deleted', deleted_at = :at, claim_id = NULL, signals = 0, owner = NULL, started_at = NULL,

@@ -4,8 +4,9 @@
 --            where it says; others: the run is the one that they saw
 -- returns    for each that was committed its place among those asked for, the task's number and the end of its log; no
 --            row means that the writer is fenced or the task has moved (refused in store::guard says which)
--- atomic     one statement, as append.sql is; a signal that is sent in the same moment may stay behind, which nobody reads
---            any more (signals.sql) and the next claim removes
+-- atomic     one statement, as append.sql is; a signal that is sent in the same moment may stay behind, also one for the
+--            next run where a pending task is cancelled: the row counts none (signals.sql), so nobody reads it, the next
+--            one of that number replaces it (signal.sql), and the next claim or ending removes it
 WITH asked AS (
     SELECT *
       FROM unnest(:apps, :models, :ids, :epochs, :nodes, :afters, :runs, :counts, :epochs_after, :froms, :ats, :tos,

@@ -1,12 +1,15 @@
 -- join: make a process a living node, with the models that it serves.
--- called by  Store::join
--- guard      none: names are fresh with every start of a process; one that is sent again because its answer was lost
---            finds its own row, and leaves it as it is
+-- called by  Store::join, before others.sql
+-- guard      no living node has another durability; names are fresh with every start of a process; one that is sent again
+--            because its answer was lost finds its own row, and leaves it as it is
 -- returns    nothing
--- atomic     one statement
+-- atomic     one statement; of two that join at once neither may see the other, so each looks again afterwards
 WITH joined AS (
-    INSERT INTO soloist.node (id, joined_at, lease_us, lease_until_us)
-    VALUES (:node, :at, :lease, :lease + coalesce(:now, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint))
+    INSERT INTO soloist.node (id, joined_at, lease_us, lease_until_us, relaxed)
+    SELECT :node, :at, :lease, :lease + clock.now, :relaxed
+      FROM (SELECT coalesce(:now, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) AS now) AS clock
+     WHERE NOT EXISTS (SELECT 1 FROM soloist.node AS other
+                        WHERE NOT other.dead AND other.relaxed <> :relaxed AND other.lease_until_us > clock.now)
         ON CONFLICT (id) DO NOTHING
     RETURNING id
 ), told AS (

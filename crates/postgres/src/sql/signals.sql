@@ -1,6 +1,7 @@
 -- signals: the signals of a run after a number.
 -- called by  Store::signals
--- guard      none; it only reads; what a run that is over may have left is not read
+-- guard      none; it only reads; what a run that is over, or a cancel, may have left is not read: the task's row counts
+--            the signals that are there
 -- returns    the signals, in the order of their numbers
 -- atomic     one statement: one range of the primary key
 SELECT signal.number, signal.name, signal.data
@@ -8,6 +9,6 @@ SELECT signal.number, signal.name, signal.data
   JOIN soloist.signal ON signal.task = task.number
  WHERE app = :app AND model = :model AND id = :id
    AND task.status IN ('pending', 'queued', 'running', 'cancelling')
-   AND signal.run = :run AND signal.number > :after
+   AND signal.run = :run AND signal.number > :after AND signal.number <= task.signals
  ORDER BY signal.number
  LIMIT :limit

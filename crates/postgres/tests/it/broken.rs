@@ -6,7 +6,7 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -215,25 +215,32 @@ async fn a_database_that_is_away_is_told_at_once_and_found_again_when_it_is_back
 }
 
 /// A way to the database that can swallow everything, as a network does from which a cable was pulled.
-struct Network {
-    port: u16,
-    is_cut: Arc<AtomicBool>,
+pub(crate) struct Network {
+    pub(crate) port: u16,
+    pub(crate) is_cut: Arc<AtomicBool>,
+    /// Milliseconds until a new connection is carried.
+    delay: Arc<AtomicU64>,
 }
 
 impl Network {
-    fn before_the_database() -> Self {
+    pub(crate) fn before_the_database() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let network = Self { port: listener.local_addr().unwrap().port(), is_cut: Arc::default() };
-        let is_cut = network.is_cut.clone();
+        let (is_cut, delay) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let port = listener.local_addr().unwrap().port();
+        let network = Self { port, is_cut: is_cut.clone(), delay: delay.clone() };
         thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
-                let server = TcpStream::connect(Cluster::shared().address()).unwrap();
-                for (from, to) in
-                    [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)]
-                {
-                    let is_cut = is_cut.clone();
-                    thread::spawn(move || carry(from, to, &is_cut));
-                }
+                let (is_cut, delay) = (is_cut.clone(), delay.load(Ordering::Relaxed));
+                thread::spawn(move || {
+                    thread::sleep(Duration::from_millis(delay));
+                    let server = TcpStream::connect(Cluster::shared().address()).unwrap();
+                    for (from, to) in
+                        [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)]
+                    {
+                        let is_cut = is_cut.clone();
+                        thread::spawn(move || carry(from, to, &is_cut));
+                    }
+                });
             }
         });
         network
@@ -268,4 +275,37 @@ async fn a_heartbeat_notices_a_network_that_swallows_everything_while_there_is_t
     }
     network.is_cut.store(false, Ordering::Relaxed);
     assert_eq!(heartbeat.renew(), Ok(Renewal::Renewed));
+}
+
+fn node(lease: Duration) -> NewNode {
+    NewNode { id: NodeId::random(), lease, models: Vec::new(), at: Timestamp::now() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_comes_about_where_a_connection_takes_longer_than_a_renewal_may() {
+    let stage = Stage::<Private>::new().await;
+    let network = Network::before_the_database();
+    let url =
+        format!("postgres://postgres@127.0.0.1:{}/{}?sslmode=disable", network.port, stage.harness.0.name());
+    let store = PgStore::open_with(&url, PgOptions::default()).await.unwrap();
+    let lease = Duration::from_secs(10);
+    let mut heartbeat = store.join(node(lease)).await.unwrap();
+    assert_eq!(heartbeat.renew(), Ok(Renewal::Renewed));
+    network.delay.store(1_500, Ordering::Relaxed);
+    stage.harness.cut();
+    assert!(matches!(heartbeat.renew(), Err(StoreError::Unavailable(_))), "it has a second");
+    assert_eq!(heartbeat.renew(), Ok(Renewal::Renewed), "what was begun then is there now");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_go_past_a_pooler_that_is_stuck() {
+    let network = Network::before_the_database();
+    let url = format!("postgres://postgres@127.0.0.1:{}/{}?sslmode=disable", network.port, plain().name());
+    let options = PgOptions { listen_url: Some(plain().url()), ..within(&schema()) };
+    let store = PgStore::open_with(&url, options).await.unwrap();
+    let mut heartbeat = store.join(node(Duration::from_secs(10))).await.unwrap();
+    network.is_cut.store(true, Ordering::Relaxed);
+    for _ in 0..3 {
+        assert_eq!(heartbeat.renew(), Ok(Renewal::Renewed));
+    }
 }

@@ -1,9 +1,12 @@
 //! What waits for the disk, seen at the moment of the commit.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use soloist::Store;
+use soloist::{
+    NodeId, Store, Timestamp,
+    store::{NewNode, StoreError},
+};
 use soloist_postgres::{Durability, PgOptions, PgStore};
 use soloist_store_contract::{
     Harness, ManualBootClock,
@@ -52,4 +55,49 @@ async fn settings<const RELAXED: bool>() -> String {
 async fn only_events_and_only_where_it_is_relaxed_go_without_the_disk() {
     assert_eq!(settings::<false>().await, "on on on");
     assert_eq!(settings::<true>().await, "on off on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_another_durability_are_refused_while_there_are_living_ones() {
+    let (schema, clock) = (schema(), ManualBootClock::at(Duration::from_secs(1)));
+    let open = async |durability| {
+        let clock = Some(Arc::new(clock.clone()) as Arc<_>);
+        let options = PgOptions { schema: schema.clone(), durability, clock, ..PgOptions::default() };
+        PgStore::open_with(&plain().url(), options).await.unwrap()
+    };
+    let (full, relaxed) = (open(Durability::Full).await, open(Durability::Relaxed).await);
+    let lease = Duration::from_secs(10);
+    let node = || NewNode { id: NodeId::random(), lease, models: Vec::new(), at: Timestamp::now() };
+    let mut leaves = full.join(node()).await.unwrap();
+    full.join(node()).await.unwrap();
+    let told = relaxed.join(node()).await.err();
+    let Some(StoreError::Unavailable(why)) = &told else { panic!("{told:?}") };
+    assert!(why.contains("durability") && why.contains("give this one the same"), "{why}");
+    leaves.leave().unwrap();
+    assert!(relaxed.join(node()).await.is_err(), "one is there");
+    clock.advance(lease);
+    relaxed.join(node()).await.unwrap();
+    assert!(full.join(node()).await.is_err());
+    // What was refused leaves nothing alive.
+    let living = format!("SELECT count(*) FROM {schema}.node WHERE NOT dead AND lease_until_us > 11000000");
+    assert_eq!(plain().sql(&living), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_nodes_of_two_durabilities_that_join_at_once_never_two_stay() {
+    let schema = schema();
+    let open = async |durability| {
+        let options = PgOptions { schema: schema.clone(), durability, ..PgOptions::default() };
+        PgStore::open_with(&plain().url(), options).await.unwrap()
+    };
+    let (full, relaxed) = (open(Durability::Full).await, open(Durability::Relaxed).await);
+    let lease = Duration::from_secs(10);
+    let node = || NewNode { id: NodeId::random(), lease, models: Vec::new(), at: Timestamp::now() };
+    for _ in 0..20 {
+        let (one, another) = tokio::join!(full.join(node()), relaxed.join(node()));
+        assert!(one.is_err() || another.is_err());
+        for mut joined in [one, another].into_iter().flatten() {
+            joined.leave().unwrap();
+        }
+    }
 }

@@ -1,7 +1,12 @@
 //! Group commits of several processes that meet on the same rows.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
-use soloist::{Data, store::Applied};
+use soloist::{
+    Data,
+    store::{Applied, StoreError},
+};
 use soloist_store_contract::stage::{Stage, append, committed, events, sent};
 
 use crate::stage::Private;
@@ -50,4 +55,64 @@ async fn a_value_that_the_database_refuses_fails_its_own_write_alone() {
             Ok(answer) => assert_eq!(committed(&answer), 1),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_gives_way_again_and_again_holds_up_no_other_of_its_group() {
+    let stage = Stage::<Private>::new().await;
+    let ids: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    let leases = join_all(ids.iter().map(|id| stage.running(id))).await;
+    let database = &stage.harness.0;
+    database.sql(
+        "CREATE FUNCTION soloist.give_way() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 IF NEW.id = '7' THEN
+                     RAISE EXCEPTION 'it meets others' USING ERRCODE = 'serialization_failure';
+                 END IF;
+                 RETURN NEW;
+             END $$;
+         CREATE TRIGGER give_way BEFORE UPDATE ON soloist.task FOR EACH ROW EXECUTE FUNCTION soloist.give_way()",
+    );
+    let writes: Vec<_> = leases
+        .iter()
+        .map(|lease| {
+            let (store, write) = (stage.store.clone(), append(lease, 0, events(lease, 0, 1, stage.now())));
+            tokio::spawn(async move { store.apply(write).await })
+        })
+        .collect();
+    let mut hot = None;
+    for (n, write) in writes.into_iter().enumerate() {
+        if n == 7 {
+            hot = Some(write);
+            continue;
+        }
+        let answer =
+            tokio::time::timeout(Duration::from_secs(5), write).await.expect("it waits for no other");
+        assert_eq!(committed(&answer.unwrap().unwrap()), 1);
+    }
+    let hot = hot.unwrap();
+    assert!(!hot.is_finished(), "it goes on trying");
+    database.sql("DROP TRIGGER give_way ON soloist.task");
+    assert_eq!(committed(&hot.await.unwrap().unwrap()), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_log_fails_its_own_write_after_a_few_tries() {
+    let stage = Stage::<Private>::new().await;
+    let lease = stage.running("1").await;
+    let database = &stage.harness.0;
+    database.sql(
+        "INSERT INTO soloist.event_batch SELECT number, 1, 1, 1, 99, 1, '[]' FROM soloist.task;
+         CREATE SEQUENCE soloist.tries;
+         CREATE FUNCTION soloist.try() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 PERFORM nextval('soloist.tries');
+                 RETURN NEW;
+             END $$;
+         CREATE TRIGGER try BEFORE INSERT ON soloist.event_batch FOR EACH ROW EXECUTE FUNCTION soloist.try()",
+    );
+    let write = append(&lease, 0, events(&lease, 0, 1, stage.now()));
+    let told = stage.store.apply(write).await;
+    assert!(matches!(told, Err(StoreError::Corrupt(_))), "{told:?}");
+    assert_eq!(database.sql("SELECT last_value FROM soloist.tries"), "3");
 }

@@ -136,7 +136,12 @@ impl World {
         rows.into_iter().map(line).collect::<Vec<_>>().join(", ")
     }
 
+    /// Of a node that has seen run 1.
     fn claim(&self, node: &str, claim_id: &str) -> String {
+        self.claim_after("1", node, claim_id)
+    }
+
+    fn claim_after(&self, run: &str, node: &str, claim_id: &str) -> String {
         let node = format!("'{node}'");
         self.sql(
             include_str!("../../src/sql/claim.sql"),
@@ -148,9 +153,55 @@ impl World {
                 ("here", "true"),
                 ("node", &node),
                 ("claim_id", claim_id),
+                ("run", run),
                 ("at", "1"),
             ],
         )
+    }
+
+    fn claim_keyed(&self, claim_id: &str) -> String {
+        self.sql(
+            include_str!("../../src/sql/claim_keyed.sql"),
+            &[
+                ("app", "'a'"),
+                ("model", "'M'"),
+                ("id", "'1'"),
+                ("restart", "true"),
+                ("here", "true"),
+                ("node", "'n1'"),
+                ("claim_id", claim_id),
+                ("at", "1"),
+                ("subject", "''"),
+                ("call", "'start'"),
+                ("target", "'a/M/1'"),
+                ("key", "'k'"),
+                ("digest", "'d'"),
+            ],
+        )
+    }
+
+    fn signals_of(&self, run: &str) -> String {
+        let key =
+            [("app", "'a'"), ("model", "'M'"), ("id", "'1'"), ("run", run), ("after", "0"), ("limit", "10")];
+        self.sql(include_str!("../../src/sql/signals.sql"), &key)
+    }
+
+    fn delete(&self) -> String {
+        let key = [("app", "'a'"), ("model", "'M'"), ("id", "'1'"), ("run", "NULL::bigint"), ("at", "1")];
+        self.sql(include_str!("../../src/sql/delete.sql"), &key)
+    }
+
+    fn create(&self) -> String {
+        let new = [
+            ("app", "'a'"),
+            ("model", "'M'"),
+            ("id", "'1'::text"),
+            ("owner", "NULL"),
+            ("max_retries", "0"),
+            ("at", "1"),
+            ("input", "'2'::text"),
+        ];
+        self.sql(include_str!("../../src/sql/create.sql"), &new)
     }
 
     fn active(&self) -> String {
@@ -159,12 +210,17 @@ impl World {
     }
 
     fn claim_queued(&self) -> String {
+        self.claim_queued_as("7")
+    }
+
+    fn claim_queued_as(&self, claim_id: &str) -> String {
         let take = [
             ("apps", "ARRAY['a']"),
             ("models", "ARRAY['M']"),
             ("node", "'n1'"),
-            ("claim_id", "7"),
+            ("claim_id", claim_id),
             ("at", "1"),
+            ("heads", "32"),
         ];
         self.sql(include_str!("../../src/sql/claim_queued.sql"), &take)
     }
@@ -542,7 +598,65 @@ async fn a_claim_whose_answer_was_lost_is_found_by_asking_again_under_its_number
         // Nor does it once its run is over.
         b.ask(&world.finish_of_epoch_6()).await;
         assert!(b.ask(&world.claim("n1", "7")).await.is_empty(), "{level}");
-        assert_eq!(b.ask(&world.claim("n1", "8")).await.len(), 1, "{level}: another one does");
+        assert_eq!(b.ask(&world.claim_after("2", "n1", "8")).await.len(), 1, "{level}: another one does");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_is_sent_again_starts_no_second_run_where_somebody_has_ended_the_one_that_it_queued() {
+    for level in LEVELS {
+        let (world, a, b) = meet(level, "pending").await;
+        let queue = world
+            .claim("n1", "7")
+            .replace("CASE WHEN true", "CASE WHEN false")
+            .replace("NOT true", "NOT false");
+        assert_eq!(a.ask(&queue).await.len(), 1);
+        assert_eq!(world.look(STATE).await, "queued 2 5 - 0", "{level}: and the answer is lost");
+        assert_eq!(b.ask(&world.claim_queued_as("99")).await.len(), 1, "{level}: it leaves another number");
+        b.ask(&world.finish_of_epoch_6()).await;
+        assert!(a.ask(&queue).await.is_empty(), "{level}");
+        assert_eq!(world.look(STATE).await, "completed 2 6 - 0", "{level}: one start, one run");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_under_a_key_never_keeps_a_start_that_did_not_happen() {
+    for level in LEVELS {
+        let (world, a, b) = meet(level, "completed").await;
+        a.run("BEGIN").await.unwrap();
+        assert_eq!(a.run(&world.delete()).await.unwrap().len(), 1);
+        assert_eq!(a.run(&world.create()).await.unwrap().len(), 1);
+        let start = b.waits(&world.claim_keyed("7")).await;
+        a.run("COMMIT").await.unwrap();
+        let told = start.await.unwrap().len();
+        // Either nothing was decided, and it goes round; or it has won, and it runs.
+        let kept = "SELECT count(*) FROM soloist.idempotency";
+        assert_eq!(world.look(kept).await, told.to_string(), "{level}");
+        if told == 0 {
+            assert_eq!(b.ask(&world.claim_keyed("7")).await.len(), 1, "{level}");
+        }
+        assert_eq!(world.look(STATE).await, "running 2 6 n1 0", "{level}");
+        assert_eq!(world.look("SELECT started, run FROM soloist.idempotency").await, "t 2", "{level}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_that_meets_the_cancel_of_a_pending_task_is_none_of_the_next_run() {
+    for level in LEVELS {
+        let (world, a, b) = meet(level, "pending").await;
+        a.run("BEGIN").await.unwrap();
+        assert_eq!(a.run(&world.signal()).await.unwrap().len(), 1);
+        let cancel = b.waits(&world.finish(By::Other, "pending", "cancelled")).await;
+        a.run("COMMIT").await.unwrap();
+        assert_eq!(cancel.await.unwrap().len(), 1, "{level}");
+        assert_eq!(b.ask(&world.claim("n1", "7")).await.len(), 1, "{level}");
+        assert!(b.ask(&world.signals_of("2")).await.is_empty(), "{level}: it went with the cancel");
+        assert_eq!(
+            a.ask(&world.signal()).await[0][2].as_deref(),
+            Some("1"),
+            "{level}: and is in nobody's way"
+        );
+        assert_eq!(b.ask(&world.signals_of("2")).await.len(), 1, "{level}");
     }
 }
 

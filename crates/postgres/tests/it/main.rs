@@ -5,9 +5,11 @@
 mod broken;
 mod clock;
 mod contract;
+mod creates;
 mod durability;
 mod groups;
 mod interleavings;
+mod lanes;
 mod open;
 mod plans;
 mod stage;

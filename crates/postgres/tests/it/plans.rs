@@ -79,7 +79,7 @@ fn what_is_asked_of_one_task_uses_its_key() {
     uses("active", &plan(sql!("active"), &with(&[("asking", "'node-1'")])), key);
     uses("task", &plan(sql!("task"), &with(&[])), key);
     let claim = [("restart", "true"), ("here", "true"), ("claim_id", "7"), ("node", "'node-1'"), ("at", "1")];
-    uses("claim", &plan(sql!("claim"), &with(&claim)), key);
+    uses("claim", &plan(sql!("claim"), &with(&[&claim[..], &[("run", "1")]].concat())), key);
     let keyed =
         [("subject", "''"), ("call", "'start'"), ("target", "'a/M1/1'"), ("key", "'k'"), ("digest", "'d'")];
     uses("claim_keyed", &plan(sql!("claim_keyed"), &with(&[&claim[..], &keyed].concat())), key);
@@ -108,12 +108,60 @@ fn what_is_asked_again_and_again_uses_an_index_that_is_small() {
         ("node", "'node-1'"),
         ("claim_id", "7"),
         ("at", "1"),
+        ("heads", "32"),
     ];
     uses("claim_queued", &plan(sql!("claim_queued"), &take), "task_queued");
     uses("expire", &plan(sql!("expire"), &[("before", "1"), ("limit", "10")]), "task_tombstone");
     uses("clear", &plan(sql!("clear"), &[("limit", "10")]), "event_batch_pkey");
     uses("forget", &plan(sql!("forget"), &[("limit", "10")]), "task_held");
     uses("renew", &plan(sql!("renew"), &[("node", "'node-1'"), NOW]), "node");
+}
+
+/// How many pages a statement has looked at.
+fn pages(plan: &str) -> u32 {
+    let hit = plan.split("Buffers: shared hit=").nth(1).and_then(|rest| rest.split([' ', '\n']).next());
+    hit.and_then(|pages| pages.parse().ok()).unwrap_or_else(|| panic!("{plan}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_other_models_costs_a_node_nothing() {
+    let queue = |model: &str, status: &str, place: &str| {
+        format!(
+            "INSERT INTO soloist.task (app, model, id, status, run, place, created_at, updated_at)
+             SELECT 'a', '{model}', n::text, '{status}', 1, {place}, 0, 0 FROM generate_series(1, 20000) AS n;"
+        )
+    };
+    let (done, hot) = (queue("Done", "completed", "NULL"), queue("Hot", "queued", "n"));
+    // Also where the database knows of no queue yet.
+    for order in [format!("{done}{hot}ANALYZE soloist.task"), format!("{done}ANALYZE soloist.task;{hot}")] {
+        let stage = Stage::<Private>::new().await;
+        let database = &stage.harness.0;
+        database.sql("ALTER TABLE soloist.task SET (autovacuum_enabled = false)");
+        database.sql(&order);
+        database
+            .sql("INSERT INTO soloist.node (id, joined_at, lease_us, lease_until_us) VALUES ('n', 0, 1, 1)");
+        let explain = |models: &str| {
+            let mut sql = sql!("claim_queued").to_owned();
+            for (name, value) in [
+                ("apps", "ARRAY['a', 'a']"),
+                ("models", models),
+                ("node", "'n'"),
+                ("claim_id", "7"),
+                ("at", "1"),
+                ("heads", "32"),
+            ] {
+                sql = sql.replace(&format!(":{name}"), value);
+            }
+            database.sql(&format!("EXPLAIN (ANALYZE, BUFFERS) {sql}"))
+        };
+        let cold = explain("ARRAY['Cold', 'Icy']");
+        assert!(cold.contains("Index Scan using task_queued_of_model"), "{cold}");
+        assert!(pages(&cold) < 50, "{cold}");
+        // A model of which much waits is read from its head.
+        let hot = explain("ARRAY['Cold', 'Hot']");
+        assert!(pages(&hot) < 300, "{hot}");
+        assert_eq!(database.sql("SELECT id FROM soloist.task WHERE status = 'running'"), "1");
+    }
 }
 
 #[test]
