@@ -24,7 +24,7 @@ use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_postgres::{Client, Row};
 
@@ -91,8 +91,8 @@ impl Pool {
         Ok(Taken { pool: self, line: Some(line), permit: Some(permit), is_unanswered: false })
     }
 
-    /// Asks once, and waits no longer than a deadline for all of it. That a connection has ended since it was last used is
-    /// told as well: whoever asks so wants to know of every outage.
+    /// Asks once, or again where it only met another statement, and waits no longer than a deadline for all of it. That a
+    /// connection has ended since it was last used is told as well: whoever asks so wants to know of every outage.
     pub(crate) async fn ask_once(
         &self,
         statement: &Statement,
@@ -108,7 +108,14 @@ impl Pool {
         if is_broken {
             return Err(SqlError::Broken("the connection to the database has ended".to_owned()));
         }
-        let asked = async { self.take().await?.ask(statement, args).await };
+        let asked = async {
+            loop {
+                match self.take().await?.ask(statement, args).await {
+                    Err(SqlError::Conflict(_)) => sleep(limits::POSTGRES_AGAIN_MIN).await,
+                    answer => return answer,
+                }
+            }
+        };
         timeout(deadline, asked).await.unwrap_or_else(|_| Err(late()))
     }
 

@@ -10,7 +10,7 @@ use tokio_postgres::{Row, types::ToSql, types::Type};
 
 use super::int;
 use crate::{
-    db::{Db, Fate, ask},
+    db::Db,
     error::SqlResult,
     rows::{self, Active},
     sql::{self, args},
@@ -48,7 +48,9 @@ pub(crate) async fn rows(db: &Db, keys: &[&Key]) -> SqlResult<Vec<Option<(i64, C
 }
 
 pub(crate) async fn orphans(db: &Db, limit: usize) -> SqlResult<Vec<Held>> {
-    let found = ask(&db.sweeps, Fate::Repeat, &db.sql.orphans, args! { limit: INT8 = int(limit) }).await?;
+    // As every look of a sweeper (node.rs).
+    let look = args! { limit: INT8 = int(limit) };
+    let found = db.sweeps.ask_once(&db.sql.orphans, look, limits::POSTGRES_REQUEST_MAX).await?;
     all_held(&found)
 }
 

@@ -309,3 +309,35 @@ async fn heartbeats_go_past_a_pooler_that_is_stuck() {
         assert_eq!(heartbeat.renew(), Ok(Renewal::Renewed));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_waits_in_the_queue_and_whose_answer_is_lost_makes_one_run() {
+    let stage = Stage::<Private>::new().await;
+    let database = &stage.harness.0;
+    let key = stage.pending("1").await;
+    let network = Network::before_the_database();
+    let url = format!("postgres://postgres@127.0.0.1:{}/{}?sslmode=disable", network.port, database.name());
+    let far = PgStore::open_with(&url, PgOptions::default()).await.unwrap();
+    let (locker, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    locker.batch_execute("BEGIN; LOCK TABLE soloist.signal").await.unwrap();
+    let request = soloist::store::ClaimRequest { place: soloist::state::Place::Queue, ..stage.request(&key) };
+    let start = tokio::spawn(async move { far.claim(request).await });
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while database.sql(waits) == "0" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // It lands, its answer does not, and before it is sent again somebody has run what it has queued.
+    network.is_cut.store(true, Ordering::Relaxed);
+    locker.batch_execute("COMMIT").await.unwrap();
+    while stage.task(&key).await.run == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (lease, _) = stage.next_queued().await.unwrap();
+    stage.finish(&lease, 0, completed("1")).await;
+    network.is_cut.store(false, Ordering::Relaxed);
+    stage.harness.cut();
+    let told = start.await.unwrap();
+    assert!(matches!(&told, Ok(Claim::Finished(row)) if row.run == 1), "{told:?}");
+    assert_eq!(stage.store.task(&key).await.unwrap().unwrap().run, 1);
+}

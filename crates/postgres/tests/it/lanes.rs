@@ -100,6 +100,35 @@ async fn a_sweeper_learns_of_every_outage_however_short() {
     let told = stage.store.bury(Evidence::Lease).await;
     assert!(matches!(told, Err(StoreError::Unavailable(_))), "{told:?}");
     assert!(stage.store.bury(Evidence::Lease).await.unwrap().is_empty());
+    stage.harness.cut();
+    sleep(Duration::from_millis(100)).await;
+    let told = stage.store.orphans(10).await;
+    assert!(matches!(told, Err(StoreError::Unavailable(_))), "{told:?}");
+    assert!(stage.store.orphans(10).await.unwrap().is_empty());
+}
+
+/// At SERIALIZABLE a look may meet a write, which is no outage.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweeper_that_meets_a_write_looks_again() {
+    let stage = Stage::<Private>::new().await;
+    let database = &stage.harness.0;
+    // The first two looks fail.
+    database.sql(
+        "CREATE SEQUENCE soloist.looks;
+         CREATE FUNCTION soloist.meets() RETURNS bigint LANGUAGE plpgsql AS $$
+             BEGIN
+                 IF nextval('soloist.looks') <= 2 THEN
+                     RAISE EXCEPTION 'it meets a write' USING ERRCODE = 'serialization_failure';
+                 END IF;
+                 RETURN 0;
+             END $$;
+         ALTER TABLE soloist.node RENAME TO node_table;
+         CREATE VIEW soloist.node AS
+             SELECT id, joined_at, lease_us, lease_until_us + soloist.meets() AS lease_until_us, dead, relaxed
+               FROM soloist.node_table",
+    );
+    assert!(stage.store.bury(Evidence::Lease).await.unwrap().is_empty());
+    assert_eq!(database.sql("SELECT last_value > 2 FROM soloist.looks"), "t");
 }
 
 #[tokio::test(flavor = "multi_thread")]
