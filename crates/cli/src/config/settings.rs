@@ -92,7 +92,7 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
         about: "What survives a power cut: \"full\" is everything that was answered or shown; \"relaxed\" is every change \
                 of a task's state, but not the last moments of events, which are then committed without waiting for the \
                 disk. A crash of the server alone takes nothing either way. Viewers of a relaxed server get ids of the \
-                form seq-epoch. All processes that use a file at a time must say the same.",
+                form seq-epoch. All processes that use a store at a time must say the same.",
         allowed: "\"full\" or \"relaxed\"",
         set: |config, value| {
             config.durability = match value.text()? {
