@@ -37,11 +37,18 @@ impl Server {
     pub async fn start_with(config: &str, listen: &str) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let mut config = config.to_owned();
-        if !config.contains("store = ") && std::env::var("SOLOIST_TEST_STORE").as_deref() == Ok("postgres") {
-            let database = soloist_test_postgres::Cluster::shared().database("server");
-            config = format!("store = \"{}\"\n{config}", database.url());
-            // It goes with the cluster.
-            std::mem::forget(database);
+        if !config.contains("store = ") {
+            match std::env::var("SOLOIST_TEST_STORE").as_deref() {
+                Err(_) | Ok("sqlite") => {}
+                Ok("memory") => config = format!("store = \"memory:\"\n{config}"),
+                Ok("postgres") => {
+                    let database = soloist_test_postgres::Cluster::shared().database("server");
+                    config = format!("store = \"{}\"\n{config}", database.url());
+                    // It goes with the cluster.
+                    std::mem::forget(database);
+                }
+                Ok(other) => panic!("SOLOIST_TEST_STORE is memory, sqlite or postgres, and not {other}"),
+            }
         }
         std::fs::write(dir.path().join("soloist.toml"), config).unwrap();
         Self::start_in(dir, listen).await
