@@ -107,13 +107,11 @@ struct Present {
     leave: mpsc::Sender<mpsc::Sender<()>>,
 }
 
-impl Present {
-    /// Leaves the store, as [`Membership::leave`] says.
-    fn leave(&self) {
-        let (said, answer) = mpsc::channel();
-        if self.leave.send(said).is_ok() {
-            let _ = answer.recv_timeout(limits::GIVE_UP_WAIT);
-        }
+/// Asks the thread that has a heartbeat to leave. Blocks until it has, or cannot.
+fn leave(leave: &mpsc::Sender<mpsc::Sender<()>>) {
+    let (said, answer) = mpsc::channel();
+    if leave.send(said).is_ok() {
+        let _ = answer.recv_timeout(limits::GIVE_UP_WAIT);
     }
 }
 
@@ -130,7 +128,8 @@ impl Membership {
 
     /// Leaves the store: nobody has to wait for this node's lease. Blocks until it is on record, or cannot be.
     pub(super) fn leave(&self) {
-        self.present.read().expect("no code panics while it holds the session").leave();
+        let heartbeat = self.present.read().expect("no code panics while it holds the session").leave.clone();
+        leave(&heartbeat);
     }
 
     /// Goes on under another name; returns what was until now.
@@ -358,6 +357,6 @@ impl Inner {
             }
             tokio::time::sleep(limits::LEASE_LOOK).await;
         }
-        let _ = tokio::task::spawn_blocking(move || old.leave()).await;
+        let _ = tokio::task::spawn_blocking(move || leave(&old.leave)).await;
     }
 }
