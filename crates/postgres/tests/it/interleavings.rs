@@ -244,6 +244,8 @@ impl World {
             ("epochs", each("5::bigint")),
             ("nodes", format!("{}::text[]", each(node))),
             ("afters", format!("{}::bigint[]", each(after))),
+            // Whoever holds the run is known by its epoch; others say which run they saw.
+            ("runs", format!("{}::bigint[]", each("NULL"))),
             ("counts", each("1::bigint")),
             ("epochs_after", each(epoch_after)),
             ("batch_places", format!("ARRAY[{}]", places.join(","))),

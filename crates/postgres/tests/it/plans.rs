@@ -190,6 +190,7 @@ fn a_group_commit_goes_by_the_keys_of_its_tasks() {
         ("epochs", "ARRAY[1]"),
         ("nodes", "ARRAY['node-1']"),
         ("afters", "ARRAY[0]"),
+        ("runs", "ARRAY[NULL]::bigint[]"),
         ("counts", "ARRAY[1]"),
         ("epochs_after", "ARRAY[1]"),
         ("batch_places", "ARRAY[1]"),
