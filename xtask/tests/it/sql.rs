@@ -38,7 +38,7 @@ fn every_query_says_who_calls_it_what_it_guards_and_what_is_atomic() {
 }
 
 /// Queries that one dialect has alone, and why.
-const ALONE: [(&str, &str, &str); 14] = [
+const ALONE: [(&str, &str, &str); 16] = [
     ("sqlite", "assign", "create.sql assigns the id in the statement that uses it"),
     ("sqlite", "dead", "the lock files of dead nodes are removed before their rows"),
     ("sqlite", "deleted", "delete.sql remembers in its own statement what is to be cleared away"),
@@ -60,6 +60,12 @@ const ALONE: [(&str, &str, &str); 14] = [
         "a key is kept in the statement that it guards, as there is no transaction around both",
     ),
     ("postgres", "clamp", "only the clock of a database is set back under nodes that live on"),
+    ("postgres", "create_keyed", "a key is kept in the statement that it guards, as in claim_keyed.sql"),
+    (
+        "postgres",
+        "others",
+        "two nodes may join at one moment, so each looks for others once it is there; SQLite's take turns",
+    ),
     ("postgres", "rows", "many rows are one statement where each statement is a trip over the network"),
 ];
 
