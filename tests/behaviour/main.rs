@@ -5,5 +5,6 @@ mod backup;
 mod clock;
 mod crash;
 mod full;
+mod lifecycle;
 mod memory;
 mod viewers;

@@ -5,6 +5,7 @@ mod crossing;
 mod deaths;
 mod outage;
 mod quiet;
+mod rolling;
 mod starts;
 
 use std::{sync::Arc, time::Duration};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, ValueEnum};
-use soloist::Key;
+use soloist::{Key, Timestamp};
 use soloist_client::{Cursor, IdempotencyKey};
 
 use crate::{
@@ -51,6 +51,8 @@ pub(crate) enum Cmd {
     Show(Show),
     /// List tasks, newest first
     List(List),
+    /// Start again what failed lately
+    RetryFailed(RetryFailed),
     /// Delete finished tasks with their events, once they are old
     Cleanup(Cleanup),
     /// Copy the store to a file, also while servers use it
@@ -113,10 +115,37 @@ pub(crate) struct Cleanup {
     /// Only of this model
     #[arg(long)]
     pub(crate) model: Option<String>,
+    /// Only tasks that ended so [default: however they ended]
+    #[arg(long, value_parser = ENDINGS.map(soloist::Status::as_str))]
+    pub(crate) status: Option<String>,
     /// Say what would be deleted, and delete nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each task gets a new run, as `soloist start` gives it. One that is active by the time is left alone, and \
+so are the tasks of the app cli, which only `soloist run` starts. What goes wrong with one task does not \
+stop the others; it is said, and the exit code is 6 at the end.")]
+pub(crate) struct RetryFailed {
+    /// Only tasks whose last run failed less than this many hours ago
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub(crate) max_age_hours: u32,
+    /// Only of this app
+    #[arg(long)]
+    pub(crate) app: Option<String>,
+    /// Only of this model
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Say what would be started, and start nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// How a task ends.
+pub(crate) const ENDINGS: [soloist::Status; 3] =
+    [soloist::Status::Completed, soloist::Status::Failed, soloist::Status::Cancelled];
 
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
@@ -183,7 +212,7 @@ impl Args for ConfigArgs {
             .value_parser(clap::value_parser!(PathBuf))
             .help(format!("The configuration file [default: {}, where it is there]", config::FILE));
         settings::SERVER.iter().fold(command.arg(file), |command, setting| {
-            let default = (setting.default)(&config::Config::default()).unwrap_or_default();
+            let default = setting.default.of(&config::Config::default()).unwrap_or_default();
             command.arg(
                 clap::Arg::new(setting.key)
                     .long(config::flag_of(setting.key))
@@ -191,7 +220,7 @@ impl Args for ConfigArgs {
                         Kind::Number => "NUMBER",
                         Kind::Switch => "BOOL",
                         Kind::List => "LIST",
-                        Kind::Text | Kind::Texts => "TEXT",
+                        Kind::Text | Kind::Texts | Kind::Numbers | Kind::Times => "TEXT",
                     })
                     .hide_short_help(setting.key != "listen" && setting.key != "store")
                     .help(format!("{} [default: {default}]", setting.about)),
@@ -230,6 +259,18 @@ pub(crate) struct Create {
     /// Start it at once
     #[arg(long)]
     pub(crate) start: bool,
+    /// Try again up to so many times what fails [default: what its model says]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_retries: Option<u32>,
+    /// Stop each attempt after this time [default: what its model says]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) timeout: Option<u32>,
+    /// Stop a run with all its attempts after this time [default: what its model says]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) deadline: Option<u32>,
+    /// Start it, and run it at this time at the earliest, such as 2026-11-23T12:00:00Z (RFC 3339)
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) run_at: Option<Timestamp>,
     #[command(flatten)]
     pub(crate) idempotency: Idempotency,
 }
@@ -238,9 +279,9 @@ pub(crate) struct Create {
 pub(crate) struct Start {
     #[arg(value_name = "KEY")]
     pub(crate) key: Key,
-    /// Whether a finished task is started again
-    #[arg(long, value_enum, default_value_t = Policy::Restart)]
-    pub(crate) policy: Policy,
+    /// What becomes of a task that was started before
+    #[arg(long, value_enum, default_value_t = StartPolicy::Restart)]
+    pub(crate) policy: StartPolicy,
     #[command(flatten)]
     pub(crate) idempotency: Idempotency,
 }
@@ -329,6 +370,19 @@ pub(crate) struct List {
     pub(crate) cursor: Option<String>,
 }
 
+/// What a start over HTTP may ask for. `soloist run` is the run itself, and has the first two alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StartPolicy {
+    /// A finished task is started again
+    Restart,
+    /// A finished task stays finished
+    Once,
+    /// Of an active task one more run begins when this one has ended, however many ask for it
+    Rerun,
+    /// The active run is cancelled, and the next one begins when it has ended
+    Replace,
+}
+
 /// A task, or a model whose next id the store chooses.
 #[derive(Debug, Clone)]
 pub(crate) enum Name {
@@ -341,6 +395,10 @@ fn name(text: &str) -> Result<Name, soloist::Error> {
         [app, model] => soloist::ModelKey::new(app, model).map(Name::Model),
         _ => text.parse().map(Name::Task),
     }
+}
+
+fn time(text: &str) -> Result<Timestamp, &'static str> {
+    text.parse().map_err(|_| "a time is written as in RFC 3339, such as 2026-11-23T12:00:00Z")
 }
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ async fn ask(command: Cmd, client: &Client, out: &Out) -> Result<Exit, Stop> {
         Cmd::Signal(args) => commands::signal::signal(args, client, out).await,
         Cmd::Show(args) => commands::show::show(args, client, out).await,
         Cmd::List(args) => commands::list::list(args, client, out).await,
+        Cmd::RetryFailed(args) => commands::retry_failed::retry_failed(args, client, out).await,
         Cmd::Cleanup(args) => commands::cleanup::cleanup(args, client, out).await,
         Cmd::Serve(_)
         | Cmd::Run(_)

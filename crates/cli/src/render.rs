@@ -163,6 +163,7 @@ fn summary(event: &Event) -> String {
             _ => all(),
         },
         "cancelled" => text("reason").map_or_else(all, str::to_owned),
+        "retry" if data.contains_key("_system") => retry(&data).unwrap_or_else(all),
         _ if alone("line") => text("line").unwrap_or_default().to_owned(),
         _ if alone("message") => text("message").unwrap_or_default().to_owned(),
         _ if data.is_empty() => String::new(),
@@ -179,6 +180,22 @@ fn summary(event: &Event) -> String {
             text("message").into_iter().map(str::to_owned).chain(rest).collect::<Vec<_>>().join("  ")
         }
     }
+}
+
+/// What the system says before another attempt: which one, of how many, when, and why. None where it says otherwise.
+fn retry(data: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
+    let number = |name: &str| data.get(name).and_then(serde_json::Value::as_u64);
+    let text = |name: &str| data.get(name).and_then(serde_json::Value::as_str);
+    let delay =
+        data.get("delay_seconds").and_then(serde_json::Value::as_f64).filter(|delay| *delay >= 0.0)?;
+    let wait = match Duration::try_from_secs_f64(delay).ok()? {
+        Duration::ZERO => "at once".to_owned(),
+        delay => format!("in {}", span(delay)),
+    };
+    let (attempt, retries) = (number("attempt")?, number("max_retries")?);
+    let (kind, error) = (text("error_type")?, text("error")?);
+    let retries = if retries == 1 { "1 retry".to_owned() } else { format!("{retries} retries") };
+    Some(format!("attempt {attempt} {wait} (up to {retries}), after {kind}: {error}"))
 }
 
 /// Columns under their heads. Numbers stand at the right.
@@ -204,6 +221,22 @@ pub(crate) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> S
 pub(crate) fn when(time: &str) -> String {
     let day_and_time = time.get(..19).unwrap_or(time).replace('T', " ");
     format!("{} UTC, {}", plain(&day_and_time), ago(time))
+}
+
+/// A time that may be still to come, and how far it is away.
+pub(crate) fn due(time: &str) -> String {
+    match time.parse::<Timestamp>() {
+        Ok(then) if then > Timestamp::now() => {
+            let day_and_time = time.get(..19).unwrap_or(time).replace('T', " ");
+            format!("{} UTC, in {}", plain(&day_and_time), span(distance(Timestamp::now(), then)))
+        }
+        _ => when(time),
+    }
+}
+
+/// A whole number of seconds, in the units that people use.
+pub(crate) fn seconds(seconds: u64) -> String {
+    span(Duration::from_secs(seconds))
 }
 
 /// How long ago a time was.
@@ -249,6 +282,28 @@ mod tests {
         assert_eq!(plain("a\x1b[2Jb\u{202e}c\u{9b}1m"), "a\\u{1b}[2Jb\\u{202e}c\\u{9b}1m");
         assert_eq!(plain("é\n日本\t."), "é\n日本 .");
         assert_eq!(printable("a\nb", Newlines::Escape), "a\\nb");
+    }
+
+    #[test]
+    fn a_retry_says_which_attempt_comes_when_and_why() {
+        let said = |event_type: &str, data: &str| {
+            summary(&Event {
+                seq: 1,
+                run: 1,
+                event_type: event_type.to_owned(),
+                data: serde_json::value::RawValue::from_string(data.to_owned()).unwrap(),
+                timestamp: String::new(),
+                epoch: None,
+            })
+        };
+        let retry = r#"{"attempt":2,"max_retries":3,"delay_seconds":2.1,"error_type":"E","error":"m","_system":true}"#;
+        assert_eq!(said("retry", retry), "attempt 2 in 2.1 s (up to 3 retries), after E: m");
+        let retry =
+            r#"{"attempt":3,"max_retries":1,"delay_seconds":0,"error_type":"E","error":"m","_system":true}"#;
+        assert_eq!(said("retry", retry), "attempt 3 at once (up to 1 retry), after E: m");
+        let own = r#"{"attempt":2,"max_retries":3}"#;
+        assert_eq!(said("retry", own), own, "of the work itself");
+        assert_eq!(said("timeout", r#"{"message":"Timeout after 5 s","_system":true}"#), "Timeout after 5 s");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio_postgres::Row;
 use crate::{
     error::{SqlError, SqlResult},
     pool::Pool,
+    queries::Slots,
     sql::{Args, Statement, Statements},
 };
 
@@ -40,6 +41,8 @@ pub(crate) struct Db {
     pub(crate) sql: Statements,
     /// That schema.
     pub(crate) schema: String,
+    /// What is known of the slots there.
+    pub(crate) slots: Slots,
 }
 
 impl Db {

@@ -28,12 +28,13 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use soloist::{
-    Create, Delete, Event, Json, Key, ModelKey, NewTask, NodeId, Run, Status, Store, Task, TaskFilter,
-    TaskPage, Timestamp,
+    Create, Delete, Event, Json, Key, ModelKey, NewTask, NodeId, Run, RunTerms, Status, Store, Task,
+    TaskFilter, TaskPage, Timestamp,
     clock::SharedBootClock,
+    limits,
     store::{
-        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, QueuedClaim,
-        Signal, Signalled, StoreError, StoreResult, Transition, Won, guard,
+        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, Prune,
+        QueuedClaim, Signal, Signalled, StoreError, StoreResult, Transition, Waiting, Won, guard,
     },
 };
 use tokio::{sync::watch, task::AbortHandle};
@@ -192,8 +193,12 @@ impl Store for PgStore {
         true
     }
 
-    async fn serves(&self, model: &ModelKey) -> StoreResult<bool> {
+    async fn serves(&self, model: &ModelKey) -> StoreResult<Option<RunTerms>> {
         Ok(queries::serves(&self.db, model).await?)
+    }
+
+    async fn beside(&self, node: &NodeId) -> StoreResult<bool> {
+        Ok(queries::beside(&self.db, node).await?)
     }
 
     async fn create(&self, new: NewTask, at: Timestamp) -> StoreResult<Create> {
@@ -217,8 +222,20 @@ impl Store for PgStore {
         Ok(Some((key, won)))
     }
 
-    async fn queued(&self) -> StoreResult<bool> {
-        Ok(queries::queued(&self.db).await?)
+    async fn waiting(&self) -> StoreResult<Waiting> {
+        Ok(queries::waiting(&self.db).await?)
+    }
+
+    async fn ripen(&self, at: Timestamp) -> StoreResult<bool> {
+        let ripe = queries::ripen(&self.db, at).await?;
+        if ripe > 0 {
+            self.hints.everybody();
+        }
+        Ok(ripe == limits::RIPEN_MAX_RUNS)
+    }
+
+    async fn owed(&self, limit: usize) -> StoreResult<Vec<(Key, Run)>> {
+        Ok(queries::owed(&self.db, limit).await?)
     }
 
     async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
@@ -253,7 +270,7 @@ impl Store for PgStore {
     }
 
     async fn task(&self, key: &Key) -> StoreResult<Option<Task>> {
-        Ok(queries::task(&self.db, key).await?)
+        Ok(queries::task_in_queue(&self.db, key).await?)
     }
 
     async fn list(&self, filter: TaskFilter) -> StoreResult<TaskPage> {
@@ -268,6 +285,13 @@ impl Store for PgStore {
         let (deleted, number) = queries::delete(&self.db, key, run, at).await?;
         self.hints.tasks(number.into_iter());
         Ok(deleted)
+    }
+
+    async fn prune(&self, request: Prune, at: Timestamp) -> StoreResult<Vec<Key>> {
+        let (keys, numbers): (Vec<Key>, Vec<i64>) =
+            queries::prune(&self.db, &request, at).await?.into_iter().unzip();
+        self.hints.tasks(numbers.into_iter());
+        Ok(keys)
     }
 
     async fn signal(&self, key: &Key, name: &str, data: Json, at: Timestamp) -> StoreResult<Signalled> {

@@ -32,6 +32,8 @@ struct Migration {
 const MIGRATIONS: &[Migration] = &[
     Migration { compatible_from: 1, sql: include_str!("migrations/0001_tables.sql") },
     Migration { compatible_from: 1, sql: include_str!("migrations/0002_queue_of_model.sql") },
+    // A program that knows no due times and no slots would run what waits for its time, and more at once than may.
+    Migration { compatible_from: 3, sql: include_str!("migrations/0003_lifecycle.sql") },
 ];
 
 /// Where versions are kept; of one form for ever.

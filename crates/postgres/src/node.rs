@@ -31,7 +31,7 @@ use crate::{
     error::{SqlError, SqlResult},
     hints::Hints,
     pool,
-    queries::int,
+    queries::{self, int, small},
     rows,
     sql::{Args, Statement, args},
     target::Target,
@@ -50,11 +50,18 @@ impl Now {
 
 /// Puts a node on record, alive. False where living nodes have another durability.
 pub(crate) async fn join(db: &Db, node: &NewNode, is_relaxed: bool, now: &Now) -> SqlResult<bool> {
-    let apps: Vec<&str> = node.models.iter().map(|model| model.app()).collect();
-    let models: Vec<&str> = node.models.iter().map(|model| model.model()).collect();
+    // Nobody is held up by slots, also where it does not come to the join.
+    queries::make(db, node.models.iter().map(|served| (&served.model, served.max_total))).await?;
+    let apps: Vec<&str> = node.models.iter().map(|served| served.model.app()).collect();
+    let models: Vec<&str> = node.models.iter().map(|served| served.model.model()).collect();
+    let terms = || node.models.iter().map(|served| served.terms);
+    let max_retries: Vec<i32> = terms().map(|terms| small(terms.max_retries)).collect();
+    let timeouts: Vec<Option<i32>> = terms().map(|terms| terms.timeout_seconds.map(small)).collect();
+    let deadlines: Vec<Option<i32>> = terms().map(|terms| terms.deadline_seconds.map(small)).collect();
     let args = args! {
         node: TEXT = node.id.as_str(), at: INT8 = node.at.as_micros(), lease: INT8 = int(node.lease.as_micros()),
-        now: INT8 = now.micros(), apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, relaxed: BOOL = is_relaxed,
+        now: INT8 = now.micros(), apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, max_retries: INT4_ARRAY = max_retries,
+        timeouts: INT4_ARRAY = timeouts, deadlines: INT4_ARRAY = deadlines, relaxed: BOOL = is_relaxed,
     };
     db.write(Fate::Repeat, &db.sql.join, args).await?;
     // Of two that join at once each has joined before it looks, so that one of them at least sees the other.

@@ -14,6 +14,7 @@ use crate::{
     migrate::migrate,
     node::Now,
     pool::Pool,
+    queries::Slots,
     rows,
     sql::{Statement, Statements, args},
     target::Target,
@@ -108,6 +109,7 @@ pub(crate) async fn open(url: &str, options: PgOptions) -> Result<PgStore, OpenE
         sweeps: Pool::new(target.clone(), 1),
         sql: Statements::of(&schema),
         schema,
+        slots: Slots::default(),
     });
     migrate(&db.writers, &db.schema).await.map_err(|error| error.of(&target))?;
     check_durability(&db).await.map_err(|error| error.of(&target))?;

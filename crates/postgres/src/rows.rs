@@ -4,8 +4,8 @@
 //! told as a broken store, with the column's name and never with its value.
 
 use soloist::{
-    Epoch, Failure, Json, Key, NodeId, Status, Task, Timestamp,
-    store::{Current, Signal, Won},
+    Epoch, Failure, Json, Key, Losses, NextRun, NodeId, RunTerms, Status, Task, Timestamp,
+    store::{Current, Signal, Waiting, Won},
 };
 use tokio_postgres::{Row, types::FromSql};
 
@@ -47,6 +47,8 @@ pub(crate) fn current(row: &Row) -> SqlResult<Current> {
         cancellation_reason: words(row, "cancellation_reason")?,
         retry_count: small(row, "retry_count")?,
         max_retries: small(row, "max_retries")?,
+        losses: losses(row)?,
+        next_run: next_run(row)?,
     })
 }
 
@@ -59,9 +61,32 @@ pub(crate) fn won(row: &Row) -> SqlResult<Won> {
         last_seq: count(row, "last_seq")?,
         started_at: Timestamp::from_micros(get(row, "started_at")?),
         retry_count: small(row, "retry_count")?,
-        max_retries: small(row, "max_retries")?,
+        terms: terms(row)?,
+        losses: losses(row)?,
         input: json(row, "input")?,
     })
+}
+
+/// What a task says of its runs, or a model.
+pub(crate) fn terms(row: &Row) -> SqlResult<RunTerms> {
+    Ok(RunTerms {
+        max_retries: small(row, "max_retries")?,
+        timeout_seconds: optional_small(row, "timeout_seconds")?,
+        deadline_seconds: optional_small(row, "deadline_seconds")?,
+    })
+}
+
+fn losses(row: &Row) -> SqlResult<Losses> {
+    Ok(Losses { node: small(row, "node_losses")?, store: small(row, "store_losses")? })
+}
+
+fn next_run(row: &Row) -> SqlResult<NextRun> {
+    let number: i16 = get(row, "next_run")?;
+    NextRun::from_number(number.into()).ok_or_else(|| unreadable("next_run"))
+}
+
+pub(crate) fn waiting(row: &Row) -> SqlResult<Waiting> {
+    Ok(Waiting { ready: get(row, "ready")?, next_due: time(row, "next_due")?, owed: get(row, "owed")? })
 }
 
 pub(crate) fn key(row: &Row) -> SqlResult<Key> {
@@ -70,6 +95,7 @@ pub(crate) fn key(row: &Row) -> SqlResult<Key> {
 }
 
 pub(crate) fn task(row: &Row) -> SqlResult<Task> {
+    let RunTerms { max_retries, timeout_seconds, deadline_seconds } = terms(row)?;
     Ok(Task {
         key: key(row)?,
         input: json(row, "input")?,
@@ -88,9 +114,15 @@ pub(crate) fn task(row: &Row) -> SqlResult<Task> {
         failure: failure(row)?,
         cancellation_reason: words(row, "cancellation_reason")?,
         retry_count: small(row, "retry_count")?,
-        max_retries: small(row, "max_retries")?,
-        timeout_seconds: optional_small(row, "timeout_seconds")?,
+        max_retries,
+        losses: losses(row)?,
+        timeout_seconds,
+        deadline_seconds,
         run_at: time(row, "run_at")?,
+        due_at: time(row, "due_at")?,
+        // Told only where one task is asked for.
+        position: None,
+        next_run: next_run(row)?,
         node: node(row)?,
         last_seq: count(row, "last_seq")?,
         run_start_seq: count(row, "run_start_seq")?,
@@ -126,7 +158,8 @@ pub(crate) fn node(row: &Row) -> SqlResult<Option<NodeId>> {
 fn failure(row: &Row) -> SqlResult<Option<Failure>> {
     let Some(error_type) = words(row, "error_type")? else { return Ok(None) };
     let message = words(row, "error_message")?.unwrap_or_default();
-    Ok(Some(Failure { error_type, message, traceback: words(row, "error_traceback")? }))
+    // Whether another attempt may help was decided by when it came on record.
+    Ok(Some(Failure { error_type, message, traceback: words(row, "error_traceback")?, retryable: true }))
 }
 
 fn json(row: &Row, column: &str) -> SqlResult<Json> {

@@ -90,13 +90,13 @@ macro_rules! statements {
 }
 
 statements! {
-    active = "active", append = "append", bury = "bury", cancel = "cancel", claim = "claim",
+    active = "active", append = "append", beside = "beside", bury = "bury", cancel = "cancel", claim = "claim",
     claim_keyed = "claim_keyed", claim_queued = "claim_queued", clamp = "clamp", clear = "clear",
     cleared = "cleared", create = "create", create_keyed = "create_keyed", delete = "delete", epoch = "epoch", events = "events", expire = "expire",
     finish = "finish", forget = "forget", held = "held", inbox = "inbox", join = "join", leave = "leave", others = "others",
-    left = "left", living = "living", orphans = "orphans", outlive = "outlive", queued = "queued", renew = "renew",
-    requeue = "requeue", rows = "rows", serves = "serves", signal = "signal", signals = "signals", task = "task",
-    use_key = "use", used = "used",
+    left = "left", living = "living", orphans = "orphans", outlive = "outlive", owed = "owed", position = "position",
+    prune = "prune", renew = "renew", requeue = "requeue", ripen = "ripen", rows = "rows", serves = "serves", signal = "signal",
+    signals = "signals", slots = "slots", task = "task", use_key = "use", used = "used", waiting = "waiting", want = "want",
 }
 
 /// The list, with a line for each part of its filter.

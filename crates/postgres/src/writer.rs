@@ -22,7 +22,10 @@ use crate::{
     db::{Again, Db, Fate},
     error::{SqlError, SqlResult, gone},
     hints::Hints,
-    queries::apply::{self, Done, Kind, Prepared},
+    queries::{
+        self,
+        apply::{self, Done, Kind, Prepared},
+    },
 };
 
 /// The task that carries out transitions. It ends when this is dropped, after all that it has taken.
@@ -61,11 +64,14 @@ async fn serve(db: Arc<Db>, hints: Arc<Hints>, relaxed: bool, mut queue: mpsc::R
             let Ok(next) = queue.try_recv() else { break };
             waiting.push_back(next);
         }
-        let mut group = next_group(&mut waiting);
+        let (mut group, mut is_freed) = (next_group(&mut waiting), false);
         for kind in Kind::ALL {
             let (of_kind, rest) = group.into_iter().partition(|queued| queued.prepared.kind() == kind);
             group = rest;
-            carry_out(&db, &hints, kind, of_kind, relaxed).await;
+            is_freed |= carry_out(&db, &hints, kind, of_kind, relaxed).await;
+        }
+        if is_freed {
+            tokio::spawn(tell_waiting(db.clone(), hints.clone()));
         }
     }
 }
@@ -90,8 +96,10 @@ fn next_group(waiting: &mut VecDeque<Queued>) -> Vec<Queued> {
 
 /// Carries out those of one kind, and answers each as soon as it is decided. A statement that fails as a whole because of
 /// some of them (they meet others at REPEATABLE READ or SERIALIZABLE, or hold what cannot be stored) is split in halves, the
-/// halves again, and so on; those that still meet others are carried out last, each alone and with all patience.
-async fn carry_out(db: &Db, hints: &Hints, kind: Kind, group: Vec<Queued>, relaxed: bool) {
+/// halves again, and so on; those that still meet others are carried out last, each alone and with all patience. True where one
+/// of them has made room for a run of a model of which only so many may run at a time.
+async fn carry_out(db: &Db, hints: &Hints, kind: Kind, group: Vec<Queued>, relaxed: bool) -> bool {
+    let mut is_freed = false;
     let (mut parts, mut hot) = (VecDeque::from([group]), VecDeque::new());
     while let Some(mut part) = parts.pop_front() {
         if part.is_empty() {
@@ -103,13 +111,14 @@ async fn carry_out(db: &Db, hints: &Hints, kind: Kind, group: Vec<Queued>, relax
                 parts.extend([part, half]);
             }
             Err(SqlError::Conflict(_)) => hot.push_back(part),
-            answer => reply(hints, kind, part, answer),
+            answer => is_freed |= reply(hints, kind, part, answer),
         }
     }
     for part in hot {
         let answer = apply_to(db, Again::new(Fate::Repeat), kind, &part, relaxed).await;
-        reply(hints, kind, part, answer);
+        is_freed |= reply(hints, kind, part, answer);
     }
+    is_freed
 }
 
 async fn apply_to(db: &Db, again: Again, kind: Kind, part: &[Queued], relaxed: bool) -> SqlResult<Vec<Done>> {
@@ -118,15 +127,27 @@ async fn apply_to(db: &Db, again: Again, kind: Kind, part: &[Queued], relaxed: b
     apply::apply(db, again, kind, &all, relaxed).await
 }
 
-fn reply(hints: &Hints, kind: Kind, part: Vec<Queued>, answer: SqlResult<Vec<Done>>) {
+fn reply(hints: &Hints, kind: Kind, part: Vec<Queued>, answer: SqlResult<Vec<Done>>) -> bool {
     let answers: Vec<SqlResult<Done>> = match answer {
         Ok(done) => done.into_iter().map(Ok).collect(),
         Err(error) => part.iter().map(|_| Err(error.clone())).collect(),
     };
     tell(hints, kind, &answers);
+    let is_freed = answers.iter().flatten().any(|done| done.is_bounded);
     for (queued, answer) in part.into_iter().zip(answers) {
         let _ = queued.reply.send(answer.map(|done| done.applied).map_err(Into::into));
     }
+    is_freed
+}
+
+/// Wakes up everybody where a run may wait for the room that an ending has made. Looked for after that ending is on record:
+/// whoever queues a run after this look tells of it himself.
+async fn tell_waiting(db: Arc<Db>, hints: Arc<Hints>) {
+    // Where it cannot be known, they look once for nothing.
+    if queries::waiting(&db).await.is_ok_and(|waiting| !waiting.ready) {
+        return;
+    }
+    hints.everybody();
 }
 
 /// Wakes up whoever looks at what was committed.

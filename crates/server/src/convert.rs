@@ -37,7 +37,11 @@ pub(crate) fn task(task: Task) -> TaskRecord {
         retry_count: task.retry_count,
         max_retries: task.max_retries,
         timeout_seconds: task.timeout_seconds,
+        deadline_seconds: task.deadline_seconds,
         run_at: task.run_at.map(|t| t.to_string()),
+        due_at: task.due_at.map(|t| t.to_string()),
+        position: task.position,
+        next_run: (task.next_run != soloist::NextRun::None).then_some(task.run + 1),
         node: task.node.map(|n| n.to_string()),
         last_seq: task.last_seq,
     }
@@ -97,10 +101,17 @@ pub(crate) fn start(start: Start, now: Option<Status>) -> StartAnswer {
         Start::Started { run } => {
             // A quick run may be over already; it was running when it was started.
             let status = if now == Some(Status::Queued) { Status::Queued } else { Status::Running };
-            StartAnswer { started: true, run, status: status.to_string(), node: None, since: None }
+            StartAnswer {
+                started: true,
+                run,
+                status: status.to_string(),
+                node: None,
+                since: None,
+                next_run: None,
+            }
         }
         Start::Replayed { started, run, status } => {
-            StartAnswer { started, run, status: status.to_string(), node: None, since: None }
+            StartAnswer { started, run, status: status.to_string(), node: None, since: None, next_run: None }
         }
         Start::AlreadyActive { run, status, node, since } => StartAnswer {
             started: false,
@@ -108,10 +119,24 @@ pub(crate) fn start(start: Start, now: Option<Status>) -> StartAnswer {
             status: status.to_string(),
             node: node.map(|n| n.to_string()),
             since: since.map(|t| t.to_string()),
+            next_run: None,
         },
-        Start::AlreadyFinished { run, status } => {
-            StartAnswer { started: false, run, status: status.to_string(), node: None, since: None }
-        }
+        Start::Next { run, active, status, node, since, .. } => StartAnswer {
+            started: false,
+            run: active,
+            status: status.to_string(),
+            node: node.map(|n| n.to_string()),
+            since: since.map(|t| t.to_string()),
+            next_run: Some(run),
+        },
+        Start::AlreadyFinished { run, status } => StartAnswer {
+            started: false,
+            run,
+            status: status.to_string(),
+            node: None,
+            since: None,
+            next_run: None,
+        },
     }
 }
 
@@ -119,6 +144,8 @@ pub(crate) fn policy(policy: soloist_wire::Policy) -> Policy {
     match policy {
         soloist_wire::Policy::Restart => Policy::Restart,
         soloist_wire::Policy::Once => Policy::Once,
+        soloist_wire::Policy::Rerun => Policy::Rerun,
+        soloist_wire::Policy::Replace => Policy::Replace,
     }
 }
 

@@ -21,6 +21,9 @@ use crate::{
     state::{Ids, ServerOptions},
 };
 
+/// What a viewer is told who is sent away.
+const STOPPING: &str = "the server is stopping";
+
 /// The frames of one viewer.
 pub(crate) struct Frames {
     subscription: Subscription,
@@ -30,6 +33,8 @@ pub(crate) struct Frames {
     heartbeat: Duration,
     /// The server was told to stop.
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// The server shuts down, and another one serves its viewers.
+    leaving: Pin<Box<WaitForCancellationFutureOwned>>,
     /// The process is through with its work.
     closing: CancellationToken,
     place: Place,
@@ -63,6 +68,7 @@ impl Frames {
             ids: options.ids,
             heartbeat: options.heartbeat,
             stop: Box::pin(options.stop.clone().cancelled_owned()),
+            leaving: Box::pin(coordinator.leaving().cancelled_owned()),
             closing: coordinator.closing(),
             place: Place::Beginning,
             ended: false,
@@ -104,7 +110,8 @@ impl Frames {
                 // What is there goes out before anybody is sent away: the end of a run may come with the end of the server.
                 biased;
                 delivery = next => delivery,
-                () = &mut self.stop => return Some(self.leave("the server is stopping")),
+                () = &mut self.stop => return Some(self.leave(STOPPING)),
+                () = &mut self.leaving => return Some(self.leave(STOPPING)),
                 () = sleep_until(silent_until) => {
                     let mut out = Vec::new();
                     sse::comment(&mut out, "heartbeat");
@@ -125,9 +132,7 @@ impl Frames {
                 self.ended = matches!(&delivery, Delivery::Events(events) if events.ends_run());
                 Some(self.write(&delivery))
             }
-            Ok(None) if self.closing.is_cancelled() && !self.ended => {
-                Some(self.leave("the server is stopping"))
-            }
+            Ok(None) if self.closing.is_cancelled() && !self.ended => Some(self.leave(STOPPING)),
             Ok(None) => None,
             Err(error) => Some(self.leave(&Problem::from(error).detail)),
         }

@@ -23,10 +23,6 @@ impl Problem {
         Self { code, detail: detail.into(), location: None }
     }
 
-    pub(crate) fn not_supported(what: &str) -> Self {
-        Self::new(problem::NOT_SUPPORTED, format!("{what} is not supported in this version; leave it out"))
-    }
-
     /// Whether the same call may be carried out a little later, whatever the caller does.
     pub(crate) fn is_passing(&self) -> bool {
         [problem::SHUTTING_DOWN, problem::STORE_UNAVAILABLE, problem::STORE_FULL].contains(&self.code)

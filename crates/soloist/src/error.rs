@@ -145,6 +145,8 @@ pub struct Failure {
     pub message: String,
     /// Where it happened, where that is known: causes, a backtrace, the tail of stderr.
     pub traceback: Option<String>,
+    /// Whether another attempt may help; not on record. True unless [`Failure::is_final`] was said.
+    pub retryable: bool,
 }
 
 impl Failure {
@@ -154,7 +156,21 @@ impl Failure {
             error_type: limits::cut(&error_type.into(), limits::EVENT_TYPE_MAX_BYTES),
             message: limits::cut(&message.into(), limits::MESSAGE_MAX_BYTES),
             traceback: None,
+            retryable: true,
         }
+    }
+
+    /// The same, and no retry: another attempt would fail as well.
+    ///
+    /// ```
+    /// use soloist::Failure;
+    /// let failure = Failure::new("NoSuchFile", "in.mp4 is not there").is_final();
+    /// assert!(!failure.retryable);
+    /// ```
+    #[must_use]
+    pub fn is_final(mut self) -> Self {
+        self.retryable = false;
+        self
     }
 
     /// The same with a traceback, cut by [`limits::TRACEBACK_MAX_BYTES`].

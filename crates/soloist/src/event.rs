@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -79,6 +80,8 @@ pub const ERROR: &str = "error";
 pub const CANCELLED: &str = "cancelled";
 /// Says that a run goes on with another attempt.
 pub const RETRY: &str = "retry";
+/// Says that the time of an attempt or of its run is over.
+pub const TIMEOUT: &str = "timeout";
 /// Announces that events cannot be resumed exactly; never in a log, and not for work to send.
 pub const GAP: &str = "gap";
 
@@ -188,15 +191,31 @@ pub struct Event {
     pub timestamp: Timestamp,
 }
 
-/// The event that says that a run goes on with another attempt: which, and why the last one ended.
+/// The event that says that a run goes on with another attempt: which, when, and why the last one ended.
 #[must_use]
-pub fn retry(attempt: u32, max_retries: u32, failure: &crate::Failure, timestamp: Timestamp) -> NewEvent {
+pub fn retry(
+    attempt: u32,
+    max_retries: u32,
+    delay: Duration,
+    failure: &crate::Failure,
+    timestamp: Timestamp,
+) -> NewEvent {
+    // In whole milliseconds, without a fraction where there is none.
+    let delay = Json::of(&(delay.as_millis() as f64 / 1_000.0)).expect("a number is JSON");
+    let delay = delay.as_str().trim_end_matches(".0");
     let text = format!(
-        r#"{{"attempt":{attempt},"max_retries":{max_retries},"delay_seconds":0,"error_type":{},"error":{},"_system":true}}"#,
+        r#"{{"attempt":{attempt},"max_retries":{max_retries},"delay_seconds":{delay},"error_type":{},"error":{},"_system":true}}"#,
         json_text(&failure.error_type).as_str(),
         json_text(&failure.message).as_str()
     );
     NewEvent { event_type: EventType(RETRY.into()), data: Data::Json(Json::from_store(text)), timestamp }
+}
+
+/// The event that says that the time of an attempt or of its run is over.
+#[must_use]
+pub fn timeout(reason: &str, timestamp: Timestamp) -> NewEvent {
+    let text = format!(r#"{{"message":{},"_system":true}}"#, json_text(reason).as_str());
+    NewEvent { event_type: EventType(TIMEOUT.into()), data: Data::Json(Json::from_store(text)), timestamp }
 }
 
 /// The one terminal event of a run: the system's fields, over those of the event of a terminal type that the work

@@ -110,8 +110,8 @@ impl fmt::Debug for Idempotency {
 }
 
 impl Idempotency {
-    /// The use of a key to create a task: the same request names the same id, owner and retries, an input of the same
-    /// value, and what is to be done with the task besides (`then`, such as `start`).
+    /// The use of a key to create a task: the same request names the same id, owner, retries and times, an input of the
+    /// same value, and what is to be done with the task besides (`then`, such as `start`).
     #[must_use]
     pub fn create(key: &IdempotencyKey, task: &NewTask, then: &str) -> Self {
         let id = match &task.id {
@@ -119,18 +119,26 @@ impl Idempotency {
             NewId::Assigned(model) => model.to_string(),
         };
         let owner = task.owner.as_deref().unwrap_or_default();
-        let retries = task.max_retries.to_string();
-        Self::new(key, Call::Create, &[&id, owner, &retries, then, &task.input.canonical()])
+        let retries = task.max_retries.unwrap_or_default().to_string();
+        let mut parts = vec![&*id, owner, &retries, then];
+        // Said only where it is said: what was kept before there was any of it stays what it was.
+        let said = [
+            ("timeout", task.timeout_seconds.map(i64::from)),
+            ("deadline", task.deadline_seconds.map(i64::from)),
+            ("run_at", task.run_at.map(crate::Timestamp::as_micros)),
+        ];
+        let said: Vec<String> =
+            said.iter().filter_map(|(name, value)| Some(format!("{name}={}", (*value)?))).collect();
+        let input = task.input.canonical();
+        parts.extend(said.iter().map(String::as_str));
+        parts.push(&input);
+        Self::new(key, Call::Create, &parts)
     }
 
     /// The use of a key to start a task.
     #[must_use]
     pub fn start(key: &IdempotencyKey, call: Call, policy: Policy) -> Self {
-        let policy = match policy {
-            Policy::Restart => "restart",
-            Policy::Once => "once",
-        };
-        Self::new(key, call, &[policy])
+        Self::new(key, call, &[policy.as_str()])
     }
 
     fn new(key: &IdempotencyKey, call: Call, parts: &[&str]) -> Self {

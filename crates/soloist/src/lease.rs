@@ -56,7 +56,7 @@ use std::time::Duration;
 use crate::{
     Key, NodeId, Timestamp, limits,
     store::Won,
-    task::{Epoch, Run, Seq},
+    task::{Epoch, Losses, Run, RunTerms, Seq},
 };
 
 /// One node's right to write for one run of one task, under one epoch.
@@ -70,7 +70,8 @@ pub struct RunLease {
     since: Timestamp,
     start_seq: Seq,
     retry_count: u32,
-    max_retries: u32,
+    terms: RunTerms,
+    losses: Losses,
 }
 
 /// What a process does whose work has not let go when its lease is nearly over.
@@ -130,14 +131,27 @@ impl RunLease {
             since: won.started_at,
             start_seq: won.last_seq,
             retry_count: won.retry_count,
-            max_retries: won.max_retries,
+            terms: won.terms,
+            losses: won.losses,
         }
     }
 
-    /// Retries of the run so far, and how many it may have.
+    /// Retries of the run so far.
     #[must_use]
-    pub fn retries(&self) -> (u32, u32) {
-        (self.retry_count, self.max_retries)
+    pub fn retry_count(&self) -> u32 {
+        self.retry_count
+    }
+
+    /// How often the run may be tried, and for how long.
+    #[must_use]
+    pub fn terms(&self) -> RunTerms {
+        self.terms
+    }
+
+    /// Attempts of the run that were lost before this one.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        self.losses
     }
 
     /// The task.

@@ -51,6 +51,7 @@ pub mod lease;
 pub mod limits;
 mod panic;
 mod pipeline;
+pub mod retry;
 pub mod runner;
 pub mod state;
 pub mod store;
@@ -59,7 +60,8 @@ pub mod task;
 
 pub use clock::{BootClock, Clock, HostBootClock, SystemClock, Timestamp};
 pub use coordinator::{
-    Cancel, CancelOptions, Coordinator, CoordinatorBuilder, EventPage, ModelOptions, Readiness, Stats,
+    Cancel, CancelOptions, Coordinator, CoordinatorBuilder, EventPage, ModelOptions, OnTimeout, Readiness,
+    Retention, Stats,
 };
 pub use error::{Error, Failure, Result};
 pub use event::{Data, Ending, Event, EventType, Format};
@@ -71,5 +73,6 @@ pub use state::{Policy, Status};
 pub use store::{Store, StoreError, memory::MemoryStore};
 pub use subscription::{Cursor, Delivery, From, GapReason, SubscribeOptions, Subscribed, Subscription};
 pub use task::{
-    Create, Delete, Epoch, NewId, NewTask, NodeId, Run, Seq, Start, StartOptions, Task, TaskFilter, TaskPage,
+    Create, Delete, Epoch, Losses, NewId, NewTask, NextRun, NodeId, Run, RunTerms, Seq, Start, StartOptions,
+    Task, TaskFilter, TaskPage,
 };

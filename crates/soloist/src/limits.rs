@@ -105,6 +105,29 @@ pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 255;
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Most retries that a task may ask for.
 pub const RETRIES_MAX: u32 = 1_000;
+/// Wait before the first retry of a run, by default; it doubles with each.
+pub const RETRY_DELAY: Duration = Duration::from_secs(2);
+/// Longest wait before a retry.
+pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(5 * 60);
+/// How far a wait before a retry is from its mean, at the most, in percent: so that what failed together does not come back
+/// together.
+pub const RETRY_JITTER_PERCENT: u32 = 20;
+/// Longest timeout of an attempt, and longest deadline of a run, in seconds.
+pub const RUN_MAX_SECONDS: u32 = 366 * 24 * 60 * 60;
+/// Runs in the queue whose time has come and that are made ready in one step.
+pub const RIPEN_MAX_RUNS: usize = 1_000;
+/// Position in the queue beyond which none is told.
+pub const POSITION_MAX: usize = 100_000;
+/// Most runs of one model over all processes that a configuration may allow.
+pub const CONCURRENT_TOTAL_MAX: u32 = 10_000;
+/// How long a finished task is kept, by default.
+pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Longest that a configuration may have finished tasks kept, unless it is for ever.
+pub const RETENTION_MAX: Duration = Duration::from_secs(36_500 * 24 * 60 * 60);
+/// Tasks that are pruned in one step.
+pub const PRUNE_MAX_TASKS: usize = 100;
+/// Pages that an SQLite file gives back to the file system in one step.
+pub const SQLITE_VACUUM_PAGES: usize = 256;
 
 /// How long a finished run stays in memory for late viewers, by default.
 pub const LINGER: Duration = Duration::from_secs(60);

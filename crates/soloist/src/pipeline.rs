@@ -1,5 +1,7 @@
 //! What waits between the work of a run and the store: bounded, in order.
 //!
+//! What the system itself has to say of a run that goes on (its time is over) goes the same way, after all that waits.
+//!
 //! Decides: when `send_event` has to wait (both bounds of [`limits`] count), and what the writer takes at once: all
 //! that waits. There is no flush timer: while one batch is being committed the next one gathers here.
 //!
@@ -29,7 +31,27 @@ struct Buffer {
     bytes: usize,
     /// The last event of a terminal type that the work sent: it becomes part of the real ending.
     held_back: Option<NewEvent>,
+    /// The run's time is over; to be written once, after so many of the events that wait.
+    timed_out: Option<(usize, TimedOut)>,
     closed: Option<Closed>,
+}
+
+/// The time of an attempt, or of its run, is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TimedOut {
+    /// What was over, as the reason of the ending.
+    pub(crate) reason: String,
+    /// Whether the run goes on with another attempt.
+    pub(crate) is_retried: bool,
+}
+
+/// What is to be written next.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// What the work has sent.
+    Events(VecDeque<NewEvent>),
+    /// The time is over.
+    TimedOut(TimedOut),
 }
 
 /// Why nothing more is taken in.
@@ -89,17 +111,36 @@ impl Pipeline {
         }
     }
 
+    /// The time is over: to be written after what waits by now, where the pipeline is not closed yet.
+    pub(crate) fn time_out(&self, what: TimedOut) {
+        let mut buffer = self.lock();
+        if buffer.closed.is_none() {
+            buffer.timed_out = Some((buffer.events.len(), what));
+        }
+        drop(buffer);
+        self.filled.notify_one();
+    }
+
     /// All that waits, as soon as something does. None once it is closed and empty.
-    pub(crate) async fn take(&self) -> Option<VecDeque<NewEvent>> {
+    pub(crate) async fn take(&self) -> Option<Taken> {
         loop {
             {
                 let mut buffer = self.lock();
+                // Work that sends without a pause never lets the buffer be empty; its time is over all the same.
+                let before = buffer.timed_out.as_ref().map(|(before, _)| *before);
+                if before == Some(0) {
+                    return buffer.timed_out.take().map(|(_, what)| Taken::TimedOut(what));
+                }
                 if !buffer.events.is_empty() {
-                    buffer.bytes = 0;
-                    let events = std::mem::take(&mut buffer.events);
+                    let count = before.unwrap_or(buffer.events.len());
+                    let events: VecDeque<NewEvent> = buffer.events.drain(..count).collect();
+                    buffer.bytes = buffer.events.iter().map(|event| event.data.as_str().len()).sum();
+                    if let Some((before, _)) = &mut buffer.timed_out {
+                        *before = 0;
+                    }
                     drop(buffer);
                     self.room.notify_waiters();
-                    return Some(events);
+                    return Some(Taken::Events(events));
                 }
                 if buffer.closed.is_some() {
                     return None;
@@ -117,6 +158,7 @@ impl Pipeline {
         if why == Closed::Fenced {
             buffer.events.clear();
             buffer.bytes = 0;
+            buffer.timed_out = None;
         }
         drop(buffer);
         self.room.notify_waiters();
@@ -136,6 +178,13 @@ mod tests {
     use super::*;
     use crate::{Timestamp, event::Data};
 
+    async fn taken(pipeline: &Pipeline) -> Option<usize> {
+        match pipeline.take().await? {
+            Taken::Events(events) => Some(events.len()),
+            Taken::TimedOut(_) => panic!("nothing times out here"),
+        }
+    }
+
     fn event(event_type: &str, bytes: usize) -> NewEvent {
         let data = Data::Text("x".repeat(bytes).into());
         NewEvent::from_work(event_type, data, Timestamp::from_micros(0)).unwrap()
@@ -150,9 +199,9 @@ mod tests {
             }
             let mut blocked = Box::pin(pipeline.send(event("b", bytes)));
             assert!(futures_util::poll!(blocked.as_mut()).is_pending());
-            assert_eq!(pipeline.take().await.unwrap().len(), fits);
+            assert_eq!(taken(&pipeline).await, Some(fits));
             blocked.await.unwrap();
-            assert_eq!(pipeline.take().await.unwrap().len(), 1);
+            assert_eq!(taken(&pipeline).await, Some(1));
         }
     }
 
@@ -163,9 +212,23 @@ mod tests {
             pipeline.send(event("a", 1)).await.unwrap();
             pipeline.close(why);
             assert!(pipeline.send(event("b", 1)).await.is_err());
-            assert_eq!(pipeline.take().await.map(|events| events.len()), left);
+            assert_eq!(taken(&pipeline).await, left);
             assert!(pipeline.take().await.is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_time_is_taken_in_its_place_however_much_is_sent_after_it() {
+        let pipeline = Pipeline::new();
+        let over = TimedOut { reason: "over".into(), is_retried: false };
+        pipeline.send(event("a", 1)).await.unwrap();
+        pipeline.time_out(over.clone());
+        for _ in 0..3 {
+            pipeline.send(event("b", 1)).await.unwrap();
+        }
+        assert_eq!(taken(&pipeline).await, Some(1));
+        assert!(matches!(pipeline.take().await, Some(Taken::TimedOut(what)) if what == over));
+        assert_eq!(taken(&pipeline).await, Some(3));
     }
 
     #[tokio::test]
@@ -174,7 +237,7 @@ mod tests {
         for event_type in ["error", "a", "complete"] {
             pipeline.send(event(event_type, 1)).await.unwrap();
         }
-        assert_eq!(pipeline.take().await.unwrap().len(), 1);
+        assert_eq!(taken(&pipeline).await, Some(1));
         assert_eq!(pipeline.held_back().unwrap().event_type.as_str(), "complete");
         assert!(pipeline.held_back().is_none());
     }

@@ -18,7 +18,7 @@ use crate::{
     event::{Data, NewEvent},
     lease::RunLease,
     pipeline::Pipeline,
-    store::Store,
+    store::{Signal, Store},
     task::{Epoch, Run},
 };
 
@@ -70,6 +70,8 @@ pub(crate) struct Signals {
     pub(crate) wake: watch::Receiver<u64>,
     /// The number of the last signal that this attempt was handed, of each name.
     pub(crate) read: tokio::sync::Mutex<std::collections::HashMap<String, u64>>,
+    /// The same, of those that were asked for whatever their name.
+    pub(crate) read_any: tokio::sync::Mutex<u64>,
 }
 
 impl Context {
@@ -177,10 +179,33 @@ impl Context {
     /// # Errors
     /// [`Error::Unavailable`] where the store cannot be asked.
     pub async fn wait_signal(&self, name: &str, timeout: Duration) -> Result<Option<Json>> {
-        tokio::time::timeout(timeout, self.next_signal(name)).await.unwrap_or(Ok(None))
+        tokio::time::timeout(timeout, self.next_of_name(name)).await.unwrap_or(Ok(None))
     }
 
-    async fn next_signal(&self, name: &str) -> Result<Option<Json>> {
+    /// The next signal, whatever its name, that this call has not handed out to this attempt yet, as soon as there is one: all
+    /// signals of the run, in the order in which they were sent, from the first. Apart from [`Context::wait_signal`]: what one
+    /// of the two has handed out the other one still does.
+    ///
+    /// May be dropped while it waits; nothing is lost.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the store cannot be asked; [`Error::Closed`] where nobody waits for the run any more.
+    pub async fn next_signal(&self) -> Result<Signal> {
+        let signals = &self.shared.signals;
+        let mut last = signals.read_any.lock().await;
+        let mut wake = signals.wake.clone();
+        loop {
+            wake.mark_unchanged();
+            let next = signals.store.signals(self.key(), self.run(), *last, 1).await?;
+            if let Some(signal) = next.into_iter().next() {
+                *last = signal.number;
+                return Ok(signal);
+            }
+            wake.changed().await.map_err(|_| Error::Closed)?;
+        }
+    }
+
+    async fn next_of_name(&self, name: &str) -> Result<Option<Json>> {
         let signals = &self.shared.signals;
         let mut read = signals.read.lock().await;
         let last = read.entry(name.to_owned()).or_default();

@@ -94,14 +94,54 @@ impl fmt::Display for Status {
     }
 }
 
-/// Whether a start may begin a finished task again.
+/// What a start does where the task was started before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Policy {
-    /// A finished task is started again.
+    /// A finished task is started again; an active one is left alone.
     #[default]
     Restart,
-    /// A finished task stays finished.
+    /// A finished task stays finished; an active one is left alone.
     Once,
+    /// A finished task is started again. Of an active one exactly one more run begins when this one ends, however many ask
+    /// for it.
+    Rerun,
+    /// A finished task is started again. Of an active one the run is cancelled, and the next one begins when it has ended;
+    /// of many that ask for it one has done it.
+    Replace,
+}
+
+impl Policy {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Restart, Self::Once, Self::Rerun, Self::Replace];
+
+    /// The word used on every wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Restart => "restart",
+            Self::Once => "once",
+            Self::Rerun => "rerun",
+            Self::Replace => "replace",
+        }
+    }
+
+    /// Whether a start of an active task asks for one more run after it.
+    #[must_use]
+    pub const fn asks_for_more(self) -> bool {
+        match self {
+            Self::Rerun | Self::Replace => true,
+            Self::Restart | Self::Once => false,
+        }
+    }
+
+    /// Whether a finished task is started again.
+    #[must_use]
+    pub const fn restarts(self) -> bool {
+        match self {
+            Self::Restart | Self::Rerun | Self::Replace => true,
+            Self::Once => false,
+        }
+    }
 }
 
 /// Where a won start goes.
@@ -139,19 +179,23 @@ pub enum Command {
     Cancel,
     /// Its time is over.
     TimeOut,
-    /// Its node is shutting down, and the work has really stopped: another node goes on.
-    Drain,
+    /// Its node is shutting down, and the work has really stopped: another node goes on, where it may be tried again.
+    Drain(Retries),
     /// The work did not stop within its grace and was dropped.
     Drop,
 }
 
 impl Command {
     /// All of them, for the printed table and for tests that walk it.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::Start(Policy::Restart, Place::Here),
         Self::Start(Policy::Restart, Place::Queue),
         Self::Start(Policy::Once, Place::Here),
         Self::Start(Policy::Once, Place::Queue),
+        Self::Start(Policy::Rerun, Place::Here),
+        Self::Start(Policy::Rerun, Place::Queue),
+        Self::Start(Policy::Replace, Place::Here),
+        Self::Start(Policy::Replace, Place::Queue),
         Self::Claim,
         Self::Complete,
         Self::Fail(Retries::Left),
@@ -160,7 +204,8 @@ impl Command {
         Self::NodeLost(Retries::Spent),
         Self::Cancel,
         Self::TimeOut,
-        Self::Drain,
+        Self::Drain(Retries::Left),
+        Self::Drain(Retries::Spent),
         Self::Drop,
     ];
 }
@@ -251,14 +296,22 @@ pub const fn next(state: Status, command: Command) -> Result<Move, Refusal> {
 
     match (state, command) {
         // A start.
-        (Pending, C::Start(Policy::Restart | Policy::Once, Place::Here)) => go(Running, Rise, Nothing),
-        (Pending, C::Start(Policy::Restart | Policy::Once, Place::Queue)) => go(Queued, Keep, Nothing),
-        (Completed | Failed | Cancelled, C::Start(Policy::Restart, Place::Here)) => {
-            go(Running, Rise, Nothing)
-        }
-        (Completed | Failed | Cancelled, C::Start(Policy::Restart, Place::Queue)) => {
-            go(Queued, Keep, Nothing)
-        }
+        (
+            Pending,
+            C::Start(Policy::Restart | Policy::Once | Policy::Rerun | Policy::Replace, Place::Here),
+        ) => go(Running, Rise, Nothing),
+        (
+            Pending,
+            C::Start(Policy::Restart | Policy::Once | Policy::Rerun | Policy::Replace, Place::Queue),
+        ) => go(Queued, Keep, Nothing),
+        (
+            Completed | Failed | Cancelled,
+            C::Start(Policy::Restart | Policy::Rerun | Policy::Replace, Place::Here),
+        ) => go(Running, Rise, Nothing),
+        (
+            Completed | Failed | Cancelled,
+            C::Start(Policy::Restart | Policy::Rerun | Policy::Replace, Place::Queue),
+        ) => go(Queued, Keep, Nothing),
         (Completed | Failed | Cancelled, C::Start(Policy::Once, Place::Here | Place::Queue)) => {
             Err(Refusal::AlreadyFinished)
         }
@@ -266,6 +319,11 @@ pub const fn next(state: Status, command: Command) -> Result<Move, Refusal> {
             Queued | Running | Cancelling,
             C::Start(Policy::Restart | Policy::Once, Place::Here | Place::Queue),
         ) => Err(Refusal::AlreadyActive),
+        // Nothing of the run changes; that one more is wanted is noted on the row.
+        (
+            Queued | Running | Cancelling,
+            C::Start(Policy::Rerun | Policy::Replace, Place::Here | Place::Queue),
+        ) => go(state, Keep, Nothing),
 
         // A node takes a queued run.
         (Queued, C::Claim) => go(Running, Rise, Nothing),
@@ -303,12 +361,14 @@ pub const fn next(state: Status, command: Command) -> Result<Move, Refusal> {
         }
 
         // Its node lets go.
-        (Running, C::Drain) => go(Queued, Rise, Retry),
-        (Cancelling, C::Drain) => Err(Refusal::AlreadyCancelling),
-        (Cancelling, C::Drop) => go(Cancelled, Rise, Terminal),
+        (Running, C::Drain(Retries::Left)) => go(Queued, Rise, Retry),
+        (Running, C::Drain(Retries::Spent)) => go(Failed, Rise, Terminal),
+        (Cancelling, C::Drain(Retries::Left | Retries::Spent) | C::Drop) => go(Cancelled, Rise, Terminal),
         (Running, C::Drop) => Err(Refusal::NotCancelling),
-        (Queued, C::Drain | C::Drop) => Err(Refusal::NotHeld),
-        (Pending | Completed | Failed | Cancelled, C::Drain | C::Drop) => Err(Refusal::NotActive),
+        (Queued, C::Drain(Retries::Left | Retries::Spent) | C::Drop) => Err(Refusal::NotHeld),
+        (Pending | Completed | Failed | Cancelled, C::Drain(Retries::Left | Retries::Spent) | C::Drop) => {
+            Err(Refusal::NotActive)
+        }
     }
 }
 
@@ -378,7 +438,9 @@ mod tests {
     fn s2_every_move_into_running_raises_the_epoch() {
         for s in Status::ALL {
             for c in Command::ALL {
-                if let Ok(Move { to: Status::Running, epoch, .. }) = next(s, c) {
+                if let Ok(Move { to: Status::Running, epoch, .. }) = next(s, c)
+                    && s != Status::Running
+                {
                     assert_eq!(epoch, EpochChange::Rise, "{s} {c:?}");
                 }
             }

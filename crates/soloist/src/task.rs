@@ -108,16 +108,89 @@ pub struct Task {
     pub retry_count: u32,
     /// Retries that a run may have.
     pub max_retries: u32,
-    /// Seconds after which a run is stopped.
+    /// Attempts of the newest run that were lost.
+    pub losses: Losses,
+    /// Seconds after which an attempt is stopped.
     pub timeout_seconds: Option<u32>,
+    /// Seconds after which a run is stopped, from the start of its first attempt.
+    pub deadline_seconds: Option<u32>,
     /// When it is to run at the earliest.
     pub run_at: Option<Timestamp>,
+    /// When what waits in the queue may be taken from it; none where it may be taken at once, or does not wait.
+    pub due_at: Option<Timestamp>,
+    /// Its place among the runs of its model that wait for a node, from 1; none where it does not wait, waits for a time, or
+    /// where more than one task was asked for.
+    pub position: Option<u64>,
+    /// Whether one more run begins when the newest one has ended.
+    pub next_run: NextRun,
     /// The node that holds it; none unless it is running or cancelling.
     pub node: Option<NodeId>,
     /// The seq of its newest event; 0 before the first.
     pub last_seq: Seq,
     /// The seq before the first event of the newest run.
     pub run_start_seq: Seq,
+}
+
+/// Attempts of a run that ended without a fault of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Losses {
+    /// Their node died.
+    pub node: u32,
+    /// The store was away for too long.
+    pub store: u32,
+}
+
+/// Whether one more run of a task is to begin when the active one has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum NextRun {
+    /// Nobody has asked for it.
+    #[default]
+    None,
+    /// Somebody has, under [`Policy::Rerun`].
+    Rerun,
+    /// Somebody has, under [`Policy::Replace`], and so has the active one cancelled.
+    Replace,
+}
+
+impl NextRun {
+    /// What a start under a policy asks for where it finds a run active.
+    #[must_use]
+    pub fn wanted(policy: Policy) -> Self {
+        match policy {
+            Policy::Restart | Policy::Once => Self::None,
+            Policy::Rerun => Self::Rerun,
+            Policy::Replace => Self::Replace,
+        }
+    }
+
+    /// The number on record.
+    #[must_use]
+    pub fn as_number(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Rerun => 1,
+            Self::Replace => 2,
+        }
+    }
+
+    /// What that number says.
+    #[must_use]
+    pub fn from_number(number: i64) -> Option<Self> {
+        [Self::None, Self::Rerun, Self::Replace]
+            .into_iter()
+            .find(|next| i64::from(next.as_number()) == number)
+    }
+}
+
+/// How often a run may be tried, and for how long: what a model says where a task does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RunTerms {
+    /// Retries that a run may have.
+    pub max_retries: u32,
+    /// Seconds after which an attempt is stopped.
+    pub timeout_seconds: Option<u32>,
+    /// Seconds after which a run is stopped, from the start of its first attempt.
+    pub deadline_seconds: Option<u32>,
 }
 
 /// The id of a new task.
@@ -155,8 +228,14 @@ pub struct NewTask {
     pub input: Json,
     /// The subject that it belongs to.
     pub owner: Option<String>,
-    /// Retries that each of its runs may have; 0 by default.
-    pub max_retries: u32,
+    /// Retries that each of its runs may have; what its model says by default.
+    pub max_retries: Option<u32>,
+    /// Seconds after which an attempt is stopped; what its model says by default.
+    pub timeout_seconds: Option<u32>,
+    /// Seconds after which a run is stopped, from the start of its first attempt; what its model says by default.
+    pub deadline_seconds: Option<u32>,
+    /// When it is to run at the earliest; a start before then waits in the queue.
+    pub run_at: Option<Timestamp>,
     /// The key under which this very request may be sent again.
     pub idempotency: Option<Idempotency>,
 }
@@ -165,28 +244,69 @@ impl NewTask {
     /// A task with a name that the creator chose.
     #[must_use]
     pub fn named(key: Key, input: Json) -> Self {
-        Self { id: NewId::Named(key), input, owner: None, max_retries: 0, idempotency: None }
+        Self::of(NewId::Named(key), input)
     }
 
     /// A task whose id the store assigns.
     #[must_use]
     pub fn assigned(model_key: ModelKey, input: Json) -> Self {
-        Self { id: NewId::Assigned(model_key), input, owner: None, max_retries: 0, idempotency: None }
+        Self::of(NewId::Assigned(model_key), input)
+    }
+
+    /// A task of which nothing else is said.
+    #[must_use]
+    pub fn of(id: NewId, input: Json) -> Self {
+        Self {
+            id,
+            input,
+            owner: None,
+            max_retries: None,
+            timeout_seconds: None,
+            deadline_seconds: None,
+            run_at: None,
+            idempotency: None,
+        }
+    }
+
+    /// What it says of its runs; nothing said is no retry and no end of time.
+    #[must_use]
+    pub fn terms(&self) -> RunTerms {
+        RunTerms {
+            max_retries: self.max_retries.unwrap_or_default(),
+            timeout_seconds: self.timeout_seconds,
+            deadline_seconds: self.deadline_seconds,
+        }
+    }
+
+    /// The same, with what its model says where it says nothing itself.
+    #[must_use]
+    pub(crate) fn under(mut self, model: RunTerms) -> Self {
+        self.max_retries.get_or_insert(model.max_retries);
+        self.timeout_seconds = self.timeout_seconds.or(model.timeout_seconds);
+        self.deadline_seconds = self.deadline_seconds.or(model.deadline_seconds);
+        self
     }
 
     /// Holds the task to [`limits`].
     ///
     /// # Errors
-    /// [`Error::LimitReached`].
+    /// [`Error::LimitReached`]; [`Error::Invalid`] `invalid_body`.
     pub fn check(&self) -> Result<()> {
         let input = self.input.as_str().len();
         if input > limits::INPUT_MAX_BYTES {
             return Err(Error::too_large("the input", input, limits::INPUT_MAX_BYTES));
         }
-        if self.max_retries > limits::RETRIES_MAX {
-            let message =
-                format!("max_retries is {}; at most {} are allowed", self.max_retries, limits::RETRIES_MAX);
+        if let Some(given) = self.max_retries.filter(|given| *given > limits::RETRIES_MAX) {
+            let message = format!("max_retries is {given}; at most {} are allowed", limits::RETRIES_MAX);
             return Err(Error::invalid("invalid_body", message));
+        }
+        for (name, given) in
+            [("timeout_seconds", self.timeout_seconds), ("deadline_seconds", self.deadline_seconds)]
+        {
+            if let Some(given) = given.filter(|given| !(1..=limits::RUN_MAX_SECONDS).contains(given)) {
+                let message = format!("{name} is {given}; allowed is 1 to {}", limits::RUN_MAX_SECONDS);
+                return Err(Error::invalid("invalid_body", message));
+            }
         }
         match &self.owner {
             Some(owner) if owner.len() > limits::OWNER_MAX_BYTES => {
@@ -241,6 +361,21 @@ pub enum Start {
         node: Option<NodeId>,
         /// When it was started.
         since: Option<Timestamp>,
+    },
+    /// A run is active, and one more begins when it has ended ([`Policy::Rerun`]).
+    Next {
+        /// The number of that one.
+        run: Run,
+        /// The number of the active one.
+        active: Run,
+        /// Queued, running or cancelling.
+        status: Status,
+        /// The node that holds the active one; none while it is queued.
+        node: Option<NodeId>,
+        /// When the active one was started.
+        since: Option<Timestamp>,
+        /// Whether nobody had asked for it before this start.
+        is_first: bool,
     },
     /// The task is finished, and the policy is [`Policy::Once`].
     AlreadyFinished {

@@ -102,6 +102,8 @@ async fn starts(store: &Arc<SqliteStore>, node: &NodeId) {
             node: node.clone(),
             policy: Policy::Restart,
             place: Place::Here,
+            after: None,
+            max_total: None,
             idempotency: None,
             at: Timestamp::now(),
         };

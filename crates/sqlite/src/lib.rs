@@ -28,12 +28,13 @@ use std::{
 use async_trait::async_trait;
 use rusqlite::Connection;
 use soloist::{
-    Create, Delete, Event, HostBootClock, Json, Key, ModelKey, NewTask, NodeId, Run, Status, Store, Task,
-    TaskFilter, TaskPage, Timestamp,
+    Create, Delete, Event, HostBootClock, Json, Key, ModelKey, NewTask, NodeId, Run, RunTerms, Status, Store,
+    Task, TaskFilter, TaskPage, Timestamp,
     clock::SharedBootClock,
     store::{
-        Applied, Change, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode,
-        QueuedClaim, Signal, Signalled, StoreError, StoreResult, Transition, Won, Writer as By, guard,
+        Applied, Change, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, Prune,
+        QueuedClaim, Signal, Signalled, StoreError, StoreResult, Transition, Waiting, Won, Writer as By,
+        guard,
     },
 };
 
@@ -185,7 +186,12 @@ impl Store for SqliteStore {
         Ok(buried.into_iter().map(remove).collect())
     }
 
-    async fn serves(&self, model: &ModelKey) -> StoreResult<bool> {
+    async fn beside(&self, node: &NodeId) -> StoreResult<bool> {
+        let node = node.clone();
+        self.readers.read(move |conn| queries::beside(conn, &node)).await
+    }
+
+    async fn serves(&self, model: &ModelKey) -> StoreResult<Option<RunTerms>> {
         let model = model.clone();
         self.readers.read(move |conn| queries::serves(conn, &model)).await
     }
@@ -203,7 +209,8 @@ impl Store for SqliteStore {
             let seen =
                 self.readers.read(move |conn| queries::active(conn, &asked.key, Some(&asked.node))).await?;
             let alive = seen.as_ref().is_some_and(|row| row.alive);
-            if let Some(lost) = guard::lost_claim(seen.map(|row| row.current), request.policy, alive) {
+            let seen = seen.map(|row| row.current);
+            if let Some(lost) = guard::lost_claim(seen, request.policy, request.after, alive) {
                 return Ok(lost);
             }
         }
@@ -214,8 +221,20 @@ impl Store for SqliteStore {
         self.writer.write(0, move |conn| queries::claim_queued(conn, &request)).await
     }
 
-    async fn queued(&self) -> StoreResult<bool> {
-        self.readers.read(queries::queued).await
+    async fn waiting(&self) -> StoreResult<Waiting> {
+        self.readers.read(queries::waiting).await
+    }
+
+    async fn ripen(&self, at: Timestamp) -> StoreResult<bool> {
+        self.writer.write(0, move |conn| queries::ripen(conn, at)).await
+    }
+
+    async fn owed(&self, limit: usize) -> StoreResult<Vec<(Key, Run)>> {
+        self.readers.read(move |conn| queries::owed(conn, limit)).await
+    }
+
+    async fn prune(&self, request: Prune, at: Timestamp) -> StoreResult<Vec<Key>> {
+        self.writer.write(0, move |conn| queries::prune(conn, &request, at)).await
     }
 
     async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
@@ -308,7 +327,7 @@ fn gone() -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use soloist::Failure;
+    use soloist::{Failure, Losses, store::Rerun};
 
     use super::*;
 
@@ -316,11 +335,11 @@ mod tests {
     fn relaxed_durability_lets_events_alone_go_without_the_disk() {
         let reason = || "r".to_owned();
         let states = [
-            Change::Cancelling { reason: reason() },
-            Change::Requeued { attempt: 2, retry_count: 1 },
+            Change::Cancelling { reason: reason(), rerun: Rerun::Keep },
+            Change::Requeued { attempt: 2, retry_count: 1, losses: Losses::default(), due_at: None },
             Change::Completed { final_value: Json::parse("1").unwrap() },
             Change::Failed { failure: Failure::new("E", "m") },
-            Change::Cancelled { reason: reason() },
+            Change::Cancelled { reason: reason(), rerun: Rerun::Forget },
         ];
         for durability in [Durability::Full, Durability::Relaxed] {
             for change in &states {

@@ -12,7 +12,7 @@ use soloist::{
     NodeId,
     clock::SharedBootClock,
     limits,
-    store::{Evidence, Heartbeat, NewNode, Renewal, StoreResult},
+    store::{Evidence, Heartbeat, NewNode, Renewal, Served, StoreResult},
 };
 
 use crate::{
@@ -110,10 +110,12 @@ pub(crate) fn join(
         return Ok(false);
     }
     let mut serve = conn.prepare_cached(include_str!("sql/serve.sql"))?;
-    for model in &node.models {
-        serve.execute(
-            named_params! { ":app": model.app(), ":model": model.model(), ":node": node.id.as_str() },
-        )?;
+    for Served { model, terms, .. } in &node.models {
+        serve.execute(named_params! {
+            ":app": model.app(), ":model": model.model(), ":node": node.id.as_str(),
+            ":max_retries": terms.max_retries, ":timeout_seconds": terms.timeout_seconds,
+            ":deadline_seconds": terms.deadline_seconds,
+        })?;
     }
     Ok(true)
 }

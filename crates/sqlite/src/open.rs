@@ -32,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_tables.sql"),
     include_str!("migrations/0002_nodes.sql"),
     include_str!("migrations/0003_durability.sql"),
+    include_str!("migrations/0004_lifecycle.sql"),
 ];
 
 /// Why a file was not opened.
@@ -185,6 +186,8 @@ pub(crate) fn file(path: &Path) -> rusqlite::Result<Connection> {
 /// The settings of the file and of the connection that writes it.
 fn settle(conn: &Connection) -> rusqlite::Result<()> {
     conn.pragma_update(None, "page_size", PAGE_BYTES)?;
+    // Only a file that is still empty takes it: pages that are free are given back to the file system (see `tidy`).
+    conn.pragma_update(None, "auto_vacuum", "incremental")?;
     let mode: String = conn.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     if mode != "wal" {
         let message = "its file system cannot share memory, which a write-ahead log needs; use a local disk";

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use rusqlite::Row;
 use soloist::{
-    Data, Epoch, Event, EventType, Failure, Json, Key, NodeId, Status, Task, Timestamp,
+    Data, Epoch, Event, EventType, Failure, Json, Key, Losses, NextRun, NodeId, RunTerms, Status, Task,
+    Timestamp,
     store::{Current, Signal, Signalled, Won},
 };
 
@@ -39,6 +40,8 @@ pub(crate) fn current(row: &Row<'_>) -> SqlResult<Current> {
         cancellation_reason: row.get("cancellation_reason")?,
         retry_count: row.get("retry_count")?,
         max_retries: row.get("max_retries")?,
+        losses: losses(row)?,
+        next_run: next_run(row)?,
     })
 }
 
@@ -51,7 +54,8 @@ pub(crate) fn won(row: &Row<'_>) -> SqlResult<Won> {
         last_seq: row.get("last_seq")?,
         started_at: Timestamp::from_micros(row.get("started_at")?),
         retry_count: row.get("retry_count")?,
-        max_retries: row.get("max_retries")?,
+        terms: terms(row)?,
+        losses: losses(row)?,
         input: Json::from_store(text(row, "input")?),
     })
 }
@@ -82,12 +86,35 @@ pub(crate) fn task(row: &Row<'_>) -> SqlResult<Task> {
         cancellation_reason: row.get("cancellation_reason")?,
         retry_count: row.get("retry_count")?,
         max_retries: row.get("max_retries")?,
+        losses: losses(row)?,
         timeout_seconds: row.get("timeout_seconds")?,
+        deadline_seconds: row.get("deadline_seconds")?,
         run_at: time(row, "run_at")?,
+        due_at: time(row, "due_at")?,
+        position: None,
+        next_run: next_run(row)?,
         node: node(row)?,
         last_seq: row.get("last_seq")?,
         run_start_seq: row.get("run_start_seq")?,
     })
+}
+
+/// What is said of runs.
+pub(crate) fn terms(row: &Row<'_>) -> SqlResult<RunTerms> {
+    Ok(RunTerms {
+        max_retries: row.get("max_retries")?,
+        timeout_seconds: row.get("timeout_seconds")?,
+        deadline_seconds: row.get("deadline_seconds")?,
+    })
+}
+
+fn losses(row: &Row<'_>) -> SqlResult<Losses> {
+    Ok(Losses { node: row.get("node_losses")?, store: row.get("store_losses")? })
+}
+
+fn next_run(row: &Row<'_>) -> SqlResult<NextRun> {
+    NextRun::from_number(row.get("next_run")?)
+        .ok_or_else(|| SqlError::Corrupt("a task's next run is none".to_owned()))
 }
 
 pub(crate) fn event(row: &Row<'_>) -> SqlResult<Event> {
@@ -122,7 +149,7 @@ pub(crate) fn recorded(row: &Row<'_>) -> SqlResult<Signalled> {
     Ok(Signalled::Recorded { run: row.get("run")?, number: row.get("number")? })
 }
 
-fn status(row: &Row<'_>) -> SqlResult<Status> {
+pub(crate) fn status(row: &Row<'_>) -> SqlResult<Status> {
     Status::parse(row.get_ref("status")?.as_str()?)
         .ok_or_else(|| SqlError::Corrupt("a task's status is none".to_owned()))
 }
@@ -133,6 +160,7 @@ fn failure(row: &Row<'_>) -> SqlResult<Option<Failure>> {
         error_type,
         message: row.get("error_message")?,
         traceback: row.get("error_traceback")?,
+        retryable: true,
     }))
 }
 
@@ -140,7 +168,7 @@ fn node(row: &Row<'_>) -> SqlResult<Option<NodeId>> {
     Ok(row.get_ref("node")?.as_str_or_null()?.map(NodeId::from_store))
 }
 
-fn time(row: &Row<'_>, column: &str) -> SqlResult<Option<Timestamp>> {
+pub(crate) fn time(row: &Row<'_>, column: &str) -> SqlResult<Option<Timestamp>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_micros))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use soloist::{
-    Policy, Store,
+    Policy, RunTerms, Store,
     store::{Claim, ClaimRequest, Current, StoreResult, Won, guard},
 };
 
@@ -24,7 +24,7 @@ impl Between for CheckThenAct {
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim> {
         let seen = self.0.task(&request.key).await?;
         let row = seen.as_ref().map(Current::from);
-        if let Some(lost) = guard::lost_claim(row, request.policy, true) {
+        if let Some(lost) = guard::lost_claim(row, request.policy, request.after, true) {
             return Ok(lost);
         }
         let seen = seen.expect("a task that is not there is no winner");
@@ -40,7 +40,8 @@ impl Between for CheckThenAct {
             last_seq: seen.last_seq,
             started_at: at,
             retry_count: 0,
-            max_retries: seen.max_retries,
+            terms: RunTerms { max_retries: seen.max_retries, ..RunTerms::default() },
+            losses: seen.losses,
             input: seen.input,
         }))
     }

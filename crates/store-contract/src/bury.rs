@@ -128,7 +128,7 @@ pub async fn a_claim_and_a_burial_of_one_moment_leave_an_orphan_or_nothing<H: Ha
         let claiming = {
             let (store, node) = (stage.store.clone(), node.clone());
             let start = ClaimRequest { node: node.clone(), ..stage.request(&key) };
-            let take = QueuedClaim { node, models: vec![model("Model")], at: stage.now() };
+            let take = QueuedClaim { node, models: vec![(model("Model"), None)], at: stage.now() };
             tokio::spawn(async move {
                 if round % 2 == 0 {
                     match store.claim(start).await.expect("the store works") {

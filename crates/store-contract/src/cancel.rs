@@ -103,7 +103,7 @@ pub async fn s2_s6_an_ending_by_another_raises_the_epoch_and_fences_the_holder<H
             lease.key(),
             (lease.epoch(), lease.run()),
             Status::Cancelling,
-            Change::Cancelled { reason: "stop".into() },
+            Change::Cancelled { reason: "stop".into(), rerun: soloist::store::Rerun::Keep },
             Some(event.clone()),
             stage.now(),
         )

@@ -29,7 +29,7 @@ pub async fn s1_a_queued_run_is_claimed_once_among_64<H: Harness>() {
             .map(|n| {
                 let (store, start) = (handles[n % 2].clone(), start.clone());
                 let node = stage.node.clone();
-                let request = QueuedClaim { node, models: vec![model("Model")], at: stage.now() };
+                let request = QueuedClaim { node, models: vec![(model("Model"), None)], at: stage.now() };
                 tokio::spawn(async move {
                     start.wait().await;
                     store.claim_queued(request).await.expect("the store works")
@@ -53,11 +53,12 @@ pub async fn the_queue_says_whether_anything_waits_in_it<H: Harness>() {
     let beside = stage.another().await;
     stage.running("running").await;
     stage.pending("pending").await;
-    assert!(!beside.queued().await.expect("the store works"), "nothing was queued");
+    let ready = async || beside.waiting().await.expect("the store works").ready;
+    assert!(!ready().await, "nothing was queued");
     stage.queued("queued").await;
-    assert!(beside.queued().await.expect("the store works"));
+    assert!(ready().await);
     stage.next_queued().await.expect("it waits");
-    assert!(!beside.queued().await.expect("the store works"), "it was claimed");
+    assert!(!ready().await, "it was claimed");
 }
 
 /// 64 claims of 64 queued runs get one each.
@@ -71,7 +72,7 @@ pub async fn s1_concurrent_claims_share_no_queued_run<H: Harness>() {
         .map(|n| {
             let store = handles[n % 2].clone();
             let node = stage.node.clone();
-            let request = QueuedClaim { node, models: vec![model("Model")], at: stage.now() };
+            let request = QueuedClaim { node, models: vec![(model("Model"), None)], at: stage.now() };
             tokio::spawn(async move { store.claim_queued(request).await.expect("the store works") })
         })
         .collect();
@@ -130,7 +131,7 @@ pub async fn a_node_that_is_not_alive_is_given_nothing<H: Harness>() {
     let dead = stage.join().await;
     stage.bury(&dead).await;
     for node in [dead, NodeId::random()] {
-        let take = QueuedClaim { node: node.clone(), models: vec![model("Model")], at: stage.now() };
+        let take = QueuedClaim { node: node.clone(), models: vec![(model("Model"), None)], at: stage.now() };
         assert!(stage.store.claim_queued(take).await.expect("the store works").is_none());
         let start = ClaimRequest { node, place: Place::Queue, ..stage.request(&pending) };
         assert!(matches!(stage.ask(start).await, Claim::NodeDead));
@@ -180,7 +181,7 @@ pub async fn what_a_dead_node_took_from_the_queue_is_an_orphan<H: Harness>() {
     let stage = Stage::<H>::new().await;
     let key = stage.queued("1").await;
     let node = stage.join().await;
-    let take = QueuedClaim { node: node.clone(), models: vec![model("Model")], at: stage.now() };
+    let take = QueuedClaim { node: node.clone(), models: vec![(model("Model"), None)], at: stage.now() };
     let (_, won) = stage.store.claim_queued(take).await.expect("the store works").expect("it waits");
     stage.bury(&node).await;
     let orphans = stage.store.orphans(10).await.expect("the store works");

@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     Harness,
-    stage::{LEASE, Stage, committed, model},
+    stage::{LEASE, Stage, committed, model, served},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -142,9 +142,10 @@ pub async fn a_node_that_left_is_dead_at_once<H: Harness>() {
 /// By a node that lives; what it does not serve, it does not.
 pub async fn a_model_is_served_where_a_living_node_serves_it<H: Harness>() {
     let stage = Stage::<H>::new().await;
-    let serves = async |name: &str| stage.store.serves(&model(name)).await.expect("the store works");
+    let serves =
+        async |name: &str| stage.store.serves(&model(name)).await.expect("the store works").is_some();
     assert!(serves("Model").await && !serves("Other").await);
-    let both = NewNode { models: vec![model("Model"), model("Other")], ..stage.new_node() };
+    let both = NewNode { models: vec![served("Model"), served("Other")], ..stage.new_node() };
     let id = both.id.clone();
     stage.nodes.keep(&id, stage.another().await.join(both).await.expect("joined"));
     assert!(serves("Model").await && serves("Other").await);

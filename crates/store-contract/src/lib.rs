@@ -16,15 +16,18 @@ pub mod claim;
 pub mod claim_queued;
 pub mod create;
 pub mod delete;
+pub mod due;
 pub mod events;
 pub mod finish;
 pub mod lease;
 pub mod line;
 pub mod list;
 pub mod look;
+pub mod next_run;
 pub mod nodes;
 pub mod orphans;
 pub mod plain;
+pub mod prune;
 pub mod queue;
 pub mod repeated_create;
 pub mod repeated_start;
@@ -34,6 +37,7 @@ pub mod stage;
 pub mod table;
 pub mod tidy;
 pub mod tombstone;
+pub mod total;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -132,6 +136,13 @@ macro_rules! contract {
                 an_unknown_task_is_missing
                 a_task_created_anew_has_nothing_of_the_deleted_one
             }
+            due {
+                a_task_with_a_time_is_run_when_it_has_come
+                a_retry_waits_for_its_time_and_holds_up_nobody
+                what_waited_for_its_time_keeps_its_place
+                a_position_is_told_of_what_waits_for_a_node
+                what_waits_for_its_time_is_cancelled_at_once
+            }
             events {
                 s8_a_page_ends_at_its_number_of_events
                 s8_a_page_ends_at_its_bytes_and_holds_at_least_one_event
@@ -173,11 +184,25 @@ macro_rules! contract {
                 a_commit_of_anybody_is_told_to_everybody
                 s5_a_reader_that_only_waits_for_changes_misses_nothing
             }
+            next_run {
+                of_many_who_ask_for_one_more_run_one_is_the_first
+                a_claim_after_a_run_wins_only_what_is_owed_after_it
+                what_nobody_serves_is_owed_when_somebody_does
+                what_is_owed_is_begun_by_a_claim_that_names_the_run_before_it
+                to_replace_is_to_ask_for_more_than_one_more
+                one_more_run_outlives_attempts_and_goes_with_a_cancelled_task
+                a_queued_run_that_is_cancelled_leaves_what_was_asked_for
+                a_start_sent_again_is_told_of_the_same_next_run
+            }
             orphans {
                 what_a_living_node_holds_is_no_orphan
                 what_a_dead_process_held_is_an_orphan_until_it_was_ended
                 all_that_was_answered_survives_the_process
                 orphans_come_in_pages
+            }
+            prune {
+                what_ended_long_ago_is_deleted_oldest_first
+                what_is_in_use_is_not_pruned
             }
             queue {
                 a_start_for_the_queue_waits_for_a_node
@@ -239,6 +264,12 @@ macro_rules! contract {
                 s6_the_holder_of_a_deleted_task_is_fenced_by_its_successor
                 readers_never_meet_the_events_of_a_deleted_task
                 a_tombstone_outlives_the_process
+            }
+            total {
+                no_more_run_at_a_time_than_may
+                a_dead_nodes_run_counts_until_it_was_taken_over
+                a_full_model_holds_up_no_other
+                a_start_stands_behind_those_that_wait_for_a_slot
             }
         }
     };

@@ -7,11 +7,11 @@ use std::ops::Deref;
 
 use async_trait::async_trait;
 use soloist::{
-    Create, Delete, Event, Json, Key, ModelKey, NewTask, NodeId, Run, Status, Store, Task, TaskFilter,
-    TaskPage, Timestamp,
+    Create, Delete, Event, Json, Key, ModelKey, NewTask, NodeId, Run, RunTerms, Status, Store, Task,
+    TaskFilter, TaskPage, Timestamp,
     store::{
-        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, QueuedClaim,
-        Signal, Signalled, StoreResult, Transition, Won,
+        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, Prune,
+        QueuedClaim, Signal, Signalled, StoreResult, Transition, Waiting, Won,
     },
 };
 use tokio::sync::watch;
@@ -26,7 +26,11 @@ pub enum Call<'a> {
     Create,
     Claim,
     ClaimQueued,
-    Queued,
+    Waiting,
+    Ripen,
+    Owed,
+    Beside,
+    Prune,
     Apply(&'a Transition),
     Orphans,
     Held,
@@ -101,7 +105,7 @@ impl<B: Between> Store for Line<B> {
     fn can_be_away(&self) -> bool {
         self.store().can_be_away()
     }
-    async fn serves(&self, model: &ModelKey) -> StoreResult<bool> {
+    async fn serves(&self, model: &ModelKey) -> StoreResult<Option<RunTerms>> {
         self.pass(Call::Serves, self.store().serves(model)).await
     }
     async fn create(&self, task: NewTask, at: Timestamp) -> StoreResult<Create> {
@@ -113,8 +117,20 @@ impl<B: Between> Store for Line<B> {
     async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
         self.pass(Call::ClaimQueued, self.store().claim_queued(request)).await
     }
-    async fn queued(&self) -> StoreResult<bool> {
-        self.pass(Call::Queued, self.store().queued()).await
+    async fn waiting(&self) -> StoreResult<Waiting> {
+        self.pass(Call::Waiting, self.store().waiting()).await
+    }
+    async fn ripen(&self, at: Timestamp) -> StoreResult<bool> {
+        self.pass(Call::Ripen, self.store().ripen(at)).await
+    }
+    async fn owed(&self, limit: usize) -> StoreResult<Vec<(Key, Run)>> {
+        self.pass(Call::Owed, self.store().owed(limit)).await
+    }
+    async fn beside(&self, node: &NodeId) -> StoreResult<bool> {
+        self.pass(Call::Beside, self.store().beside(node)).await
+    }
+    async fn prune(&self, request: Prune, at: Timestamp) -> StoreResult<Vec<Key>> {
+        self.pass(Call::Prune, self.store().prune(request, at)).await
     }
     async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
         self.pass(Call::Apply(&transition), self.store().apply(transition.clone())).await

@@ -33,6 +33,8 @@ pub async fn won(store: &dyn Store, node: &NodeId) -> RunLease {
         node: node.clone(),
         policy: Policy::Restart,
         place: Place::Here,
+        after: None,
+        max_total: None,
         idempotency: None,
         at: Timestamp::now(),
     };

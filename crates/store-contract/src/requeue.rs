@@ -67,7 +67,10 @@ pub async fn s2_s3_the_next_attempt_goes_on_with_the_run<H: Harness>() {
         stage.append(&lease, last, 2).await;
         last = committed(&stage.apply(stage.requeued(&lease)).await);
         let (next, won) = stage.next_queued().await.expect("it waits");
-        assert_eq!((won.run, won.attempt, won.retry_count, won.max_retries), (2, attempt, attempt - 1, 3));
+        assert_eq!(
+            (won.run, won.attempt, won.retry_count, won.terms.max_retries),
+            (2, attempt, attempt - 1, 3)
+        );
         assert_eq!((won.last_seq, won.started_at, won.input), (last, since, json("{}")));
         assert_eq!(won.epoch, lease.epoch().next().next(), "one by the takeover, one by the claim");
         let task = stage.task(&key).await;
@@ -105,7 +108,12 @@ pub async fn a_holder_gives_its_own_run_back<H: Harness>() {
         let retry = sent("retry", Data::Json(json("{}")), stage.now());
         batch.push(retry.at(4, 1, lease.epoch()));
         let epoch_after = if rises { lease.epoch().next() } else { lease.epoch() };
-        let change = Change::Requeued { attempt: 2, retry_count: u32::from(!rises) };
+        let change = Change::Requeued {
+            attempt: 2,
+            retry_count: u32::from(!rises),
+            losses: soloist::Losses::default(),
+            due_at: None,
+        };
         let give_back = Transition { change, epoch_after, ..append(&lease, 1, batch.clone()) };
         assert_eq!(committed(&stage.apply(give_back.clone()).await), 4);
         let task = stage.task(lease.key()).await;

@@ -13,14 +13,14 @@ use std::{
 };
 
 use soloist::{
-    Data, Delete, Ending, Epoch, Event, Failure, Json, Key, ModelKey, NewTask, NodeId, Policy, Run, Seq,
-    Status, Store, Task, Timestamp,
+    Data, Delete, Ending, Epoch, Event, Failure, Json, Key, Losses, ModelKey, NewTask, NodeId, Policy, Run,
+    RunTerms, Seq, Status, Store, Task, Timestamp,
     event::{self, NewEvent},
     lease::RunLease,
     state::Place,
     store::{
-        Applied, Change, Claim, ClaimRequest, EventRange, Evidence, NewNode, QueuedClaim, Transition, Won,
-        Writer,
+        Applied, Change, Claim, ClaimRequest, EventRange, Evidence, NewNode, QueuedClaim, Rerun, Served,
+        Transition, Won, Writer,
     },
 };
 
@@ -80,7 +80,7 @@ impl<H: Harness> Stage<H> {
 
     /// A node that serves `app/Model`.
     pub fn new_node(&self) -> NewNode {
-        NewNode { id: NodeId::random(), lease: LEASE, models: vec![model("Model")], at: self.now() }
+        NewNode { id: NodeId::random(), lease: LEASE, models: vec![served("Model")], at: self.now() }
     }
 
     /// Another living node.
@@ -126,7 +126,7 @@ impl<H: Harness> Stage<H> {
 
     /// A new pending task with retries.
     pub async fn retried(&self, id: &str, max_retries: u32) -> Key {
-        let new = NewTask { max_retries, ..NewTask::named(key(id), json("{}")) };
+        let new = NewTask { max_retries: Some(max_retries), ..NewTask::named(key(id), json("{}")) };
         self.store.create(new, self.now()).await.expect("created");
         key(id)
     }
@@ -146,6 +146,8 @@ impl<H: Harness> Stage<H> {
             node: self.node.clone(),
             policy: Policy::Restart,
             place: Place::Here,
+            after: None,
+            max_total: None,
             idempotency: None,
             at: self.now(),
         }
@@ -168,7 +170,7 @@ impl<H: Harness> Stage<H> {
 
     /// The stage's node takes what was queued first of some models.
     pub async fn next_queued_of(&self, models: &[&str]) -> Option<(RunLease, Won)> {
-        let models = models.iter().map(|name| model(name)).collect();
+        let models = models.iter().map(|name| (model(name), None)).collect();
         let request = QueuedClaim { node: self.node.clone(), models, at: self.now() };
         let (key, won) = self.store.claim_queued(request).await.expect("the store works")?;
         Some((RunLease::from_claim(key, self.node.clone(), &won), won))
@@ -199,7 +201,7 @@ impl<H: Harness> Stage<H> {
 
     /// Asks a running run to stop, as somebody else.
     pub async fn cancel(&self, lease: &RunLease, reason: &str) -> Applied {
-        let change = Change::Cancelling { reason: reason.to_owned() };
+        let change = Change::Cancelling { reason: reason.to_owned(), rerun: Rerun::Keep };
         self.apply(outsider(
             lease.key(),
             (lease.epoch(), lease.run()),
@@ -245,7 +247,12 @@ impl<H: Harness> Stage<H> {
     /// The transition that queues a running run whose node is lost for its next attempt, by somebody else: the epoch
     /// rises.
     pub fn requeued(&self, lease: &RunLease) -> Transition {
-        let change = Change::Requeued { attempt: lease.attempt() + 1, retry_count: lease.attempt() };
+        let change = Change::Requeued {
+            attempt: lease.attempt() + 1,
+            retry_count: lease.attempt(),
+            losses: Losses { node: lease.losses().node + 1, ..lease.losses() },
+            due_at: None,
+        };
         let event = sent("retry", Data::Json(json(r#"{"error_type":"NodeLost"}"#)), self.now());
         let requeue = outsider(
             lease.key(),
@@ -286,6 +293,12 @@ pub fn key(id: &str) -> Key {
 #[must_use]
 pub fn model(name: &str) -> ModelKey {
     ModelKey::new("app", name).expect("a valid model")
+}
+
+/// That model, as a node serves it.
+#[must_use]
+pub fn served(name: &str) -> Served {
+    Served { model: model(name), terms: RunTerms::default(), max_total: None }
 }
 
 /// JSON that is valid.
@@ -351,7 +364,7 @@ pub fn change(ending: Ending) -> Change {
     match ending {
         Ending::Completed { final_value } => Change::Completed { final_value },
         Ending::Failed { failure } => Change::Failed { failure },
-        Ending::Cancelled { reason } => Change::Cancelled { reason },
+        Ending::Cancelled { reason } => Change::Cancelled { reason, rerun: Rerun::Keep },
     }
 }
 

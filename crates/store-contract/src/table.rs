@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, stream};
 use soloist::{
-    Ending, Epoch, Event, Failure, Key, NodeId, Policy, Seq, Status,
+    Ending, Epoch, Event, Failure, Key, Losses, NextRun, NodeId, Policy, Seq, Status,
     event::terminal,
     state::Place,
-    store::{Applied, Change, Claim, ClaimRequest, Current, Transition, Writer, guard},
+    store::{Applied, Change, Claim, ClaimRequest, Current, Rerun, Transition, Writer, guard},
 };
 
 use crate::{
@@ -53,7 +53,7 @@ async fn row<H: Harness>(stage: &Stage<H>, id: &str, status: Status) -> Key {
 pub async fn every_claim_is_answered_as_the_guard_says<H: Harness>() {
     let stage = Stage::<H>::new().await;
     let mut questions = Vec::new();
-    for policy in [Policy::Restart, Policy::Once] {
+    for policy in Policy::ALL {
         for place in [Place::Here, Place::Queue] {
             questions.push((key("none"), policy, place));
             for status in Status::ALL {
@@ -70,11 +70,11 @@ pub async fn every_claim_is_answered_as_the_guard_says<H: Harness>() {
         for (key, policy, place) in &questions {
             let case = format!("{key} {policy:?} {place:?} alive: {alive}");
             let seen = stage.store.task(key).await.expect("the store works").as_ref().map(Current::from);
-            let expected = guard::lost_claim(seen.clone(), *policy, alive);
+            let expected = guard::lost_claim(seen.clone(), *policy, None, alive);
             let (node, policy, place) = (claimer.clone(), *policy, *place);
             let answer = stage.ask(ClaimRequest { node, policy, place, ..stage.request(key) }).await;
             let after = stage.store.task(key).await.expect("the store works").as_ref().map(Current::from);
-            compare_claim(&seen, expected, place, answer, &after, &case);
+            compare_claim(&seen, expected, (policy, place), answer, &after, &case);
         }
     }
 }
@@ -82,7 +82,7 @@ pub async fn every_claim_is_answered_as_the_guard_says<H: Harness>() {
 fn compare_claim(
     seen: &Option<Current>,
     expected: Option<Claim>,
-    place: Place,
+    (policy, place): (Policy, Place),
     answer: Claim,
     after: &Option<Current>,
     case: &str,
@@ -90,6 +90,11 @@ fn compare_claim(
     let Some(expected) = expected else {
         let row = seen.as_ref().expect("a row that was won");
         return match (place, answer) {
+            (_, Claim::Rerun { current, first: true }) => {
+                assert!(row.status.is_active() && policy.asks_for_more(), "{case}");
+                assert_eq!(current, Current { next_run: NextRun::wanted(policy), ..row.clone() }, "{case}");
+                assert_eq!(Some(current), *after, "{case}");
+            }
             (Place::Here, Claim::Won(won)) => {
                 assert_eq!((won.run, won.epoch, won.attempt), (row.run + 1, row.epoch.next(), 1), "{case}");
                 assert_eq!(won.last_seq, row.last_seq, "{case}");
@@ -105,6 +110,9 @@ fn compare_claim(
     assert_eq!(seen, after, "{case}");
     match (expected, answer) {
         (Claim::Active(expected), Claim::Active(row)) => assert_eq!(row, expected, "{case}"),
+        (Claim::Rerun { current: expected, .. }, Claim::Rerun { current: row, first: false }) => {
+            assert_eq!(row, expected, "{case}");
+        }
         (Claim::Finished(expected), Claim::Finished(row)) => assert_eq!(row, expected, "{case}"),
         (Claim::Missing, Claim::Missing) | (Claim::NodeDead, Claim::NodeDead) => {}
         (expected, answer) => panic!("{case}: {answer:?} where the guard says {expected:?}"),
@@ -223,27 +231,32 @@ fn set(t: &Transition, row: Current, last_seq: Seq) -> Current {
     let status = t.change.to().unwrap_or(row.status);
     let cancellation_reason = match &t.change {
         Change::Append | Change::Requeued { .. } => row.cancellation_reason,
-        Change::Cancelling { reason } | Change::Cancelled { reason } => Some(reason.clone()),
+        Change::Cancelling { reason, .. } | Change::Cancelled { reason, .. } => Some(reason.clone()),
         Change::Completed { .. } | Change::Failed { .. } => None,
     };
-    let (attempt, retry_count) = match t.change {
-        Change::Requeued { attempt, retry_count } => (attempt, retry_count),
-        _ => (row.attempt, row.retry_count),
+    let (attempt, retry_count, losses) = match t.change {
+        Change::Requeued { attempt, retry_count, losses, .. } => (attempt, retry_count, losses),
+        _ => (row.attempt, row.retry_count, row.losses),
     };
     let node = row.node.filter(|_| status.is_held());
     let epoch = t.epoch_after;
-    Current { status, attempt, epoch, last_seq, node, cancellation_reason, retry_count, ..row }
+    Current { status, attempt, epoch, last_seq, node, cancellation_reason, retry_count, losses, ..row }
 }
 
 /// All that anybody might ask of a row like this one.
 fn questions<H: Harness>(stage: &Stage<H>, row: &Current) -> Vec<Transition> {
     let changes = [
         Change::Append,
-        Change::Cancelling { reason: "asked".into() },
-        Change::Requeued { attempt: row.attempt + 1, retry_count: row.retry_count + 1 },
+        Change::Cancelling { reason: "asked".into(), rerun: Rerun::Forget },
+        Change::Requeued {
+            attempt: row.attempt + 1,
+            retry_count: row.retry_count + 1,
+            losses: Losses { node: row.losses.node + 1, store: row.losses.store + 2 },
+            due_at: None,
+        },
         change(completed("3")),
         Change::Failed { failure: Failure::new("Other", "broken").with_traceback("there") },
-        Change::Cancelled { reason: "dropped".into() },
+        Change::Cancelled { reason: "dropped".into(), rerun: Rerun::Keep },
     ];
     let epochs = [row.epoch.0.checked_sub(1), Some(row.epoch.0), Some(row.epoch.0 + 1)];
     let mut all = Vec::new();

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::RawJson;
 
-/// Whether a start may begin a finished task again.
+/// What a start does where the task was started before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
@@ -13,6 +13,10 @@ pub enum Policy {
     Restart,
     /// A finished task stays finished.
     Once,
+    /// Of an active task one more run begins when this one has ended, however many ask for it.
+    Rerun,
+    /// The active run is cancelled, and the next one begins when it has ended.
+    Replace,
 }
 
 /// What starts a task. A field that is not known is an error.
@@ -39,6 +43,9 @@ pub struct StartAnswer {
     /// When the run that was there was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
+    /// The run that begins when that one has ended, where one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_run: Option<u64>,
 }
 
 /// What cancels a task. A field that is not known is an error.

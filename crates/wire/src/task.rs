@@ -51,10 +51,22 @@ pub struct TaskRecord {
     pub retry_count: u32,
     /// Retries that a run may have.
     pub max_retries: u32,
-    /// Seconds after which a run is stopped.
+    /// Seconds after which an attempt is stopped.
     pub timeout_seconds: Option<u32>,
+    /// Seconds after which a run is stopped, from the start of its first attempt.
+    #[serde(default)]
+    pub deadline_seconds: Option<u32>,
     /// When it is to run at the earliest.
     pub run_at: Option<String>,
+    /// When what waits in the queue for its time may be run.
+    #[serde(default)]
+    pub due_at: Option<String>,
+    /// Its place among the runs of its model that wait for a node, from 1; null in a list.
+    #[serde(default)]
+    pub position: Option<u64>,
+    /// The run that begins when the newest one has ended, where one was asked for.
+    #[serde(default)]
+    pub next_run: Option<u64>,
     /// The node that holds it.
     pub node: Option<String>,
     /// The seq of its newest event; 0 before the first.
@@ -94,13 +106,16 @@ pub struct CreateBody {
     /// Whether it is started at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<bool>,
-    /// Retries that a run may have.
+    /// Retries that a run may have; left out: what its model says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_retries: Option<u32>,
-    /// Seconds after which a run is stopped.
+    /// Seconds after which an attempt is stopped; left out: what its model says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u32>,
-    /// When it is to run at the earliest.
+    /// Seconds after which a run is stopped, from the start of its first attempt; left out: what its model says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_seconds: Option<u32>,
+    /// When it is to run at the earliest (RFC 3339). It is then started by this very call, unless `start` is false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_at: Option<String>,
 }

@@ -38,7 +38,7 @@ fn every_query_says_who_calls_it_what_it_guards_and_what_is_atomic() {
 }
 
 /// Queries that one dialect has alone, and why.
-const ALONE: [(&str, &str, &str); 16] = [
+const ALONE: [(&str, &str, &str); 17] = [
     ("sqlite", "assign", "create.sql assigns the id in the statement that uses it"),
     ("sqlite", "dead", "the lock files of dead nodes are removed before their rows"),
     ("sqlite", "deleted", "delete.sql remembers in its own statement what is to be cleared away"),
@@ -67,6 +67,11 @@ const ALONE: [(&str, &str, &str); 16] = [
         "two nodes may join at one moment, so each looks for others once it is there; SQLite's take turns",
     ),
     ("postgres", "rows", "many rows are one statement where each statement is a trip over the network"),
+    (
+        "postgres",
+        "slots",
+        "nodes claim at one moment, so each takes the lock of a slot; SQLite's take turns, and count what runs",
+    ),
 ];
 
 #[test]

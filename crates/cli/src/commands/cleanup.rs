@@ -4,16 +4,15 @@
 //! one that was started again meanwhile stays, whatever it does by then. Each task is a request of its own, and the
 //! server clears its events away in small steps, so that nobody waits for a cleanup. Broken off, it is simply run again.
 
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
-use soloist::{Timestamp, limits};
+use soloist::{Status, Timestamp, limits};
 use soloist_client::{Client, Error, ListFilter};
 use soloist_wire::TaskRecord;
 
+use super::{bar, count, hours_ago};
 use crate::{
-    args::Cleanup,
+    args::{Cleanup, ENDINGS},
     exit::{Exit, Stop},
     render::{Out, ago, plain, status},
 };
@@ -30,11 +29,11 @@ struct Cleaned {
 }
 
 pub(crate) async fn cleanup(args: Cleanup, client: &Client, out: &Out) -> Result<Exit, Stop> {
-    let age = Duration::from_secs(u64::from(args.hours) * 3600);
-    let before = Timestamp::from_micros(Timestamp::now().as_micros() - age.as_micros() as i64);
+    let before = hours_ago(args.hours);
     let mut cleaned = Cleaned { dry_run: args.dry_run, ..Cleaned::default() };
     let bar = if out.is_watched() { bar() } else { ProgressBar::hidden() };
-    for wanted in ["completed", "failed", "cancelled"] {
+    let endings = ENDINGS.map(Status::as_str).into_iter();
+    for wanted in endings.filter(|ending| args.status.as_deref().is_none_or(|only| only == *ending)) {
         let mut filter = ListFilter {
             app: args.app.clone(),
             model: args.model.clone(),
@@ -112,7 +111,6 @@ fn said(task: &TaskRecord, events: u64) -> String {
 }
 
 fn summary(cleaned: &Cleaned, hours: u32) -> String {
-    let count = |n: u64, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
     let (tasks, events) = (count(cleaned.tasks, "task"), count(cleaned.events, "event"));
     let verb = if cleaned.dry_run { "would delete" } else { "deleted" };
     let mut text =
@@ -121,9 +119,4 @@ fn summary(cleaned: &Cleaned, hours: u32) -> String {
         text.push_str(&format!("; {} changed meanwhile and stayed", count(cleaned.skipped, "task")));
     }
     text
-}
-
-fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {pos} tasks  {per_sec}  {elapsed}");
-    ProgressBar::no_length().with_style(style.expect("the template is right"))
 }

@@ -7,14 +7,17 @@ use super::{Once, json};
 use crate::{
     args::{Create, Name},
     exit::{Exit, Stop},
-    render::{Out, status},
+    render::{Out, due, status},
 };
 
 pub(crate) async fn create(args: Create, client: &Client, out: &Out) -> Result<Exit, Stop> {
     let body = CreateBody {
         input: Some(json("the input", &args.input)?),
         start: args.start.then_some(true),
-        ..CreateBody::default()
+        max_retries: args.max_retries,
+        timeout_seconds: args.timeout,
+        deadline_seconds: args.deadline,
+        run_at: args.run_at.map(|at| at.to_string()),
     };
     let once = Once::new(args.idempotency);
     let keyed = client.keyed(&once.0);
@@ -40,7 +43,10 @@ pub(crate) async fn create(args: Create, client: &Client, out: &Out) -> Result<E
     };
     let then = match record.run {
         0 => "it is pending: `soloist start` or its first viewer starts it".to_owned(),
-        run => format!("run {run} is {}", status(&record.status)),
+        run => match &record.due_at {
+            Some(at) => format!("run {run} is {}, due {}", status(&record.status), due(at)),
+            None => format!("run {run} is {}", status(&record.status)),
+        },
     };
     out.line(&format!("{first}; {then}"))?;
     Ok(Exit::Completed)

@@ -9,6 +9,7 @@ pub(crate) mod create;
 pub(crate) mod list;
 pub(crate) mod openapi;
 pub(crate) mod progress;
+pub(crate) mod retry_failed;
 pub(crate) mod run;
 pub(crate) mod screen;
 pub(crate) mod serve;
@@ -20,8 +21,9 @@ pub(crate) mod watch;
 
 use std::io::Read;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::value::RawValue;
-use soloist::Json;
+use soloist::{Json, Timestamp};
 use soloist_client::{Error, IdempotencyKey};
 use soloist_wire::RawJson;
 
@@ -69,4 +71,19 @@ fn json(what: &str, given: &str) -> Result<RawJson, Stop> {
     };
     let json = Json::parse(&text).map_err(|e| Stop::new(Exit::Usage, format!("{what} is {e}")))?;
     Ok(RawValue::from_string(json.as_str().to_owned()).expect("it was checked"))
+}
+
+/// The moment so many hours ago.
+fn hours_ago(hours: u32) -> Timestamp {
+    Timestamp::from_micros(Timestamp::now().as_micros() - i64::from(hours) * 3_600_000_000)
+}
+
+fn count(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// Counts tasks, nobody knows of how many.
+fn bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {pos} tasks  {per_sec}  {elapsed}");
+    ProgressBar::no_length().with_style(style.expect("the template is right"))
 }

@@ -96,7 +96,11 @@ impl Here {
         let coordinator = Coordinator::builder(store::open(config).await?)
             .lease(config.lease)
             .on_lease_lost(OnLeaseLost::Abort)
-            .runner(model.clone(), Arc::new(runner), ModelOptions { max_concurrent: 1 });
+            .runner(
+                model.clone(),
+                Arc::new(runner),
+                ModelOptions { max_concurrent: 1, ..ModelOptions::default() },
+            );
         Ok(Self { coordinator: coordinator.open().await?, model })
     }
 
@@ -276,6 +280,7 @@ fn run_of(start: &Start) -> u64 {
     match start {
         Start::Started { run }
         | Start::AlreadyActive { run, .. }
+        | Start::Next { active: run, .. }
         | Start::AlreadyFinished { run, .. }
         | Start::Replayed { run, .. } => *run,
     }
@@ -297,7 +302,9 @@ fn say(key: &Key, start: &Start, out: &Out) -> Result<(), Stop> {
     let run = run_of(start);
     let (started, state, node, since) = match start {
         Start::Started { .. } => (true, Status::Running, None, None),
-        Start::AlreadyActive { status, node, since, .. } => (false, *status, node.as_ref(), since.as_ref()),
+        Start::AlreadyActive { status, node, since, .. } | Start::Next { status, node, since, .. } => {
+            (false, *status, node.as_ref(), since.as_ref())
+        }
         Start::AlreadyFinished { status, .. } | Start::Replayed { status, .. } => {
             (false, *status, None, None)
         }
@@ -468,7 +475,7 @@ mod tests {
 
     async fn here(store: Arc<dyn Store>) -> Here {
         let model = ModelKey::new(ModelKey::OWN_APP, MODEL).unwrap();
-        let options = ModelOptions { max_concurrent: 1 };
+        let options = ModelOptions { max_concurrent: 1, ..ModelOptions::default() };
         let coordinator = Coordinator::builder(store).runner(model.clone(), Arc::new(AsTold), options);
         Here { coordinator: coordinator.open().await.unwrap(), model }
     }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use serde::Serialize;
-use soloist::{Coordinator, ModelKey, ModelOptions, lease::OnLeaseLost, limits, store::Durability};
+use soloist::{Coordinator, ModelKey, lease::OnLeaseLost, limits, store::Durability};
 use soloist_runners::{exec::ExecRunner, guard::Guard};
 use soloist_server::{Autostart, Exposure, Ids, Listener, ServerOptions};
 use tracing_subscriber::EnvFilter;
@@ -87,8 +87,7 @@ async fn coordinator(config: &Config, guard: Option<&Guard>, demo: bool) -> Resu
         let key = ModelKey::new(&model.app, &model.model).expect("checked when it was read");
         let guard = guard.expect("started where there are models");
         let runner = ExecRunner::new(model.options(), guard).expect("checked when it was read");
-        builder =
-            builder.runner(key, Arc::new(runner), ModelOptions { max_concurrent: model.max_concurrent });
+        builder = builder.runner(key, Arc::new(runner), model.terms());
     }
     Ok(builder.open().await?)
 }

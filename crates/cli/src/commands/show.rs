@@ -6,7 +6,7 @@ use soloist_wire::TaskRecord;
 use crate::{
     args::Show,
     exit::{Exit, Stop},
-    render::{Out, between, dim, plain, status, when},
+    render::{Out, between, dim, due, plain, seconds, status, when},
 };
 
 pub(crate) async fn show(args: Show, client: &Client, out: &Out) -> Result<Exit, Stop> {
@@ -38,9 +38,19 @@ fn text(record: &TaskRecord) -> String {
         (record.run > 0)
             .then(|| format!("{} (attempt {}, epoch {})", record.run, record.attempt, record.epoch)),
     );
+    let retries =
+        (record.max_retries > 0).then(|| format!("{} of {}", record.retry_count, record.max_retries));
+    field("retries", retries);
+    field("due", record.due_at.as_deref().map(due));
+    field("position", record.position.map(|position| format!("{position} in the queue of its model")));
+    let next = |run| format!("{run} begins when run {} has ended", record.run);
+    field("next run", record.next_run.map(next));
+    field("timeout", record.timeout_seconds.map(|time| format!("{} for each attempt", seconds(time.into()))));
+    field("deadline", record.deadline_seconds.map(|time| format!("{} for each run", seconds(time.into()))));
     field("node", record.node.clone());
     field("owner", record.owner.as_deref().map(plain));
     field("created", Some(when(&record.created_at)));
+    field("run at", record.run_at.as_deref().filter(|_| record.due_at.is_none()).map(due));
     field("started", record.started_at.as_deref().map(when));
     field("completed", ended(&record.completed_at));
     field("failed", ended(&record.failed_at));

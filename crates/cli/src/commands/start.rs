@@ -7,15 +7,17 @@ use soloist_wire::{StartAnswer, StartBody};
 
 use super::Once;
 use crate::{
-    args::{Policy, Start},
+    args::{Start, StartPolicy},
     exit::{Exit, Stop},
     render::{Out, ago, status},
 };
 
 pub(crate) async fn start(args: Start, client: &Client, out: &Out) -> Result<Exit, Stop> {
     let policy = match args.policy {
-        Policy::Restart => soloist_wire::Policy::Restart,
-        Policy::Once => soloist_wire::Policy::Once,
+        StartPolicy::Restart => soloist_wire::Policy::Restart,
+        StartPolicy::Once => soloist_wire::Policy::Once,
+        StartPolicy::Rerun => soloist_wire::Policy::Rerun,
+        StartPolicy::Replace => soloist_wire::Policy::Replace,
     };
     let key = args.key.to_string();
     let once = Once::new(args.idempotency);
@@ -36,6 +38,11 @@ pub(crate) async fn start(args: Start, client: &Client, out: &Out) -> Result<Exi
 /// What a copy of an earlier request is told.
 fn replayed(key: &str, answer: &StartAnswer) -> String {
     let (run, status) = (answer.run, status(&answer.status));
+    if let Some(next) = answer.next_run {
+        return format!(
+            "{key} was asked for one more run by this request before: run {next} begins when run {run} has ended"
+        );
+    }
     match answer.started {
         true => format!("{key} was started by this request before: run {run} is {status}"),
         false => format!("{key} ran already when this request came first: run {run} is {status}"),
@@ -46,6 +53,10 @@ fn said(key: &str, answer: &StartAnswer) -> String {
     let run = answer.run;
     if answer.started {
         return format!("started {key}: run {run}");
+    }
+    if let Some(next) = answer.next_run {
+        let status = status(&answer.status);
+        return format!("{key} is {status}: run {next} begins when run {run} has ended");
     }
     let mut text = format!("{key} is {} already: run {run}", status(&answer.status));
     if let Some(node) = &answer.node {

@@ -13,8 +13,8 @@ pub(crate) mod value;
 
 use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf, time::Duration};
 
-use soloist::{limits, store::Durability};
-use soloist_runners::exec::ExecOptions;
+use soloist::{ModelOptions, OnTimeout, Retention, RunTerms, limits, store::Durability};
+use soloist_runners::exec::{ExecOptions, Signals};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -86,6 +86,13 @@ pub(crate) struct Model {
     pub(crate) pass_env: Vec<String>,
     pub(crate) dir: Option<PathBuf>,
     pub(crate) max_concurrent: usize,
+    pub(crate) max_concurrent_total: Option<u32>,
+    pub(crate) terms: RunTerms,
+    pub(crate) retry_delay: Duration,
+    pub(crate) on_timeout: OnTimeout,
+    pub(crate) final_exit_codes: Vec<u8>,
+    pub(crate) signals: Signals,
+    pub(crate) retention: Retention,
 }
 
 impl Default for Model {
@@ -100,6 +107,13 @@ impl Default for Model {
             pass_env: Vec::new(),
             dir: None,
             max_concurrent: limits::EXEC_MAX_CONCURRENT,
+            max_concurrent_total: None,
+            terms: RunTerms::default(),
+            retry_delay: limits::RETRY_DELAY,
+            on_timeout: OnTimeout::default(),
+            final_exit_codes: Vec::new(),
+            signals: Signals::default(),
+            retention: Retention::default(),
         }
     }
 }
@@ -114,7 +128,21 @@ impl Model {
             env: self.env.iter().cloned().collect(),
             pass_env: self.pass_env.clone(),
             dir: self.dir.clone(),
+            signals: self.signals,
+            final_exit_codes: self.final_exit_codes.clone(),
             ..ExecOptions::default()
+        }
+    }
+
+    /// How its runs are run.
+    pub(crate) fn terms(&self) -> ModelOptions {
+        ModelOptions {
+            max_concurrent: self.max_concurrent,
+            max_concurrent_total: self.max_concurrent_total,
+            terms: self.terms,
+            retry_delay: self.retry_delay,
+            on_timeout: self.on_timeout,
+            retention: self.retention,
         }
     }
 }
@@ -275,7 +303,8 @@ fn read_model(
     }
     let mut model = Model::default();
     let shown = settle(MODEL, &mut model, &given)?;
-    if let Some(missing) = MODEL.iter().find(|s| (s.default)(&model).is_none() && !given.contains_key(s.key))
+    if let Some(missing) =
+        MODEL.iter().find(|s| matches!(s.default, settings::Preset::Needed) && !given.contains_key(s.key))
     {
         return Err(ConfigError(format!(
             "{place}: this [[model]] has no {}; allowed is {}",
@@ -358,7 +387,7 @@ fn settle<T>(settings: &[Setting<T>], target: &mut T, given: &Given) -> Result<V
     for setting in settings {
         let key = setting.key;
         let Some((value, origin)) = given.get(key) else {
-            if let Some(value) = (setting.default)(target) {
+            if let Some(value) = setting.default.of(target) {
                 shown.push(Shown { key, value, origin: Origin::Default });
             }
             continue;

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::{
     Config, Model, flag_of,
-    settings::{MODEL, MODEL_NOT_YET, NotYet, SERVER, SERVER_NOT_YET, Setting},
+    settings::{MODEL, MODEL_NOT_YET, NotYet, Preset, SERVER, SERVER_NOT_YET, Setting},
     value::Kind,
     variable_of,
 };
@@ -68,9 +68,10 @@ pub(crate) fn page() -> String {
 }
 
 fn entry<T>(page: &mut String, setting: &Setting<T>, defaults: &T) {
-    let default = match (setting.default)(defaults) {
-        Some(text) => format!("default: `{text}`"),
-        None => "must be given".to_owned(),
+    let default = match (&setting.default, setting.default.of(defaults)) {
+        (Preset::Needed, _) => "must be given".to_owned(),
+        (_, Some(text)) => format!("default: `{text}`"),
+        (_, None) => "not set by default".to_owned(),
     };
     let kind = match setting.kind {
         Kind::Text => "text",
@@ -78,6 +79,8 @@ fn entry<T>(page: &mut String, setting: &Setting<T>, defaults: &T) {
         Kind::Switch => "switch",
         Kind::List => "list of texts",
         Kind::Texts => "table of texts",
+        Kind::Numbers => "list of numbers",
+        Kind::Times => "table of times",
     };
     write!(
         page,

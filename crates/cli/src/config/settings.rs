@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
-use soloist::{ModelKey, limits, store::Durability};
+use soloist::{ModelKey, OnTimeout, Retention, limits, store::Durability};
+use soloist_runners::exec::Signals;
 use tracing_subscriber::EnvFilter;
 
+use self::Preset::{Is, Needed};
 use super::{
     Config, Model,
     types::{self, Listen, LogFormat, PgUrl, StoreUrl},
@@ -24,8 +26,26 @@ pub(crate) struct Setting<T> {
     pub(crate) allowed: &'static str,
     /// Checks a value and keeps it.
     pub(crate) set: fn(&mut T, &Value) -> Taken,
-    /// What `T` holds where nobody said it, as TOML; none where somebody must.
-    pub(crate) default: fn(&T) -> Option<String>,
+    /// What `T` holds where nobody said it.
+    pub(crate) default: Preset<T>,
+}
+
+/// What counts where nobody says a key.
+pub(crate) enum Preset<T> {
+    /// Somebody must say it.
+    Needed,
+    /// This, as TOML; nothing is set where it is none.
+    Is(fn(&T) -> Option<String>),
+}
+
+impl<T> Preset<T> {
+    /// What `target` holds of it, as TOML.
+    pub(crate) fn of(&self, target: &T) -> Option<String> {
+        match self {
+            Self::Needed => None,
+            Self::Is(text) => text(target),
+        }
+    }
 }
 
 /// A key of a part of the product that is not there yet. It is refused by name, never accepted and ignored.
@@ -44,7 +64,7 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
                 reaches it may then do everything: say it where only a load balancer or a proxy that asks does.",
         allowed: "true or false",
         set: |config, value| value.switch().map(|given| config.allow_anonymous = given),
-        default: |config| Some(config.allow_anonymous.to_string()),
+        default: Is(|config| Some(config.allow_anonymous.to_string())),
     },
     Setting {
         key: "listen",
@@ -64,7 +84,7 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
             config.listen = given;
             Ok(())
         },
-        default: |config| Some(quoted(&config.listen.to_string())),
+        default: Is(|config| Some(quoted(&config.listen.to_string()))),
     },
     Setting {
         key: "store",
@@ -75,7 +95,7 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
                 when the server stops. `sslmode` and `sslrootcert` mean what they mean to psql.",
         allowed: "sqlite://PATH, postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full&sslrootcert=FILE or memory:",
         set: |config, value| StoreUrl::parse(value.text()?).map(|given| config.store = given),
-        default: |config| Some(quoted(&config.store.to_string())),
+        default: Is(|config| Some(quoted(&config.store.to_string()))),
     },
     Setting {
         key: "listen_url",
@@ -84,7 +104,7 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
                 `store` leads through a pooler in transaction mode, such as PgBouncer; it is `store` itself by default.",
         allowed: "postgres://USER:PASSWORD@HOST:PORT/DATABASE",
         set: |config, value| PgUrl::parse(value.text()?).map(|given| config.listen_url = Some(given)),
-        default: |config| config.listen_url.as_ref().map(|url| quoted(&url.to_string())),
+        default: Is(|config| config.listen_url.as_ref().map(|url| quoted(&url.to_string()))),
     },
     Setting {
         key: "durability",
@@ -102,12 +122,12 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
             };
             Ok(())
         },
-        default: |config| {
+        default: Is(|config| {
             Some(quoted(match config.durability {
                 Durability::Full => "full",
                 Durability::Relaxed => "relaxed",
             }))
-        },
+        }),
     },
     Setting {
         key: "lease_seconds",
@@ -125,7 +145,7 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
             config.lease = given;
             Ok(())
         },
-        default: |config| Some(config.lease.as_secs().to_string()),
+        default: Is(|config| Some(config.lease.as_secs().to_string())),
     },
     Setting {
         key: "linger_seconds",
@@ -133,7 +153,7 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
         about: "How long a finished run stays in memory for late viewers.",
         allowed: "a whole number of seconds from 0 to 86400",
         set: |config, value| seconds(value, limits::LINGER_MAX_SECONDS).map(|given| config.linger = given),
-        default: |config| Some(config.linger.as_secs().to_string()),
+        default: Is(|config| Some(config.linger.as_secs().to_string())),
     },
     Setting {
         key: "shutdown_grace_seconds",
@@ -143,7 +163,7 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
         set: |config, value| {
             seconds(value, limits::SHUTDOWN_GRACE_MAX_SECONDS).map(|given| config.shutdown_grace = given)
         },
-        default: |config| Some(config.shutdown_grace.as_secs().to_string()),
+        default: Is(|config| Some(config.shutdown_grace.as_secs().to_string())),
     },
     Setting {
         key: "autostart",
@@ -151,7 +171,7 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
         about: "Whether the first viewer of a pending task starts it. Off: viewers wait for the start.",
         allowed: "true or false",
         set: |config, value| value.switch().map(|given| config.autostart = given),
-        default: |config| Some(config.autostart.to_string()),
+        default: Is(|config| Some(config.autostart.to_string())),
     },
     Setting {
         key: "cors_origins",
@@ -159,7 +179,7 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
         about: "Origins of web pages, beside the server's own, that may call it.",
         allowed: "a list of origins such as \"https://app.example.com\"",
         set: |config, value| each(value, types::origin).map(|given| config.cors_origins = given),
-        default: |config| Some(list(&config.cors_origins)),
+        default: Is(|config| Some(list(&config.cors_origins))),
     },
     Setting {
         key: "allowed_hosts",
@@ -168,7 +188,7 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
                 outer name.",
         allowed: "a list of host names such as \"tasks.example.com\"",
         set: |config, value| each(value, types::host).map(|given| config.allowed_hosts = given),
-        default: |config| Some(list(&config.allowed_hosts)),
+        default: Is(|config| Some(list(&config.allowed_hosts))),
     },
     Setting {
         key: "log",
@@ -182,7 +202,7 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
             config.log = text.to_owned();
             Ok(())
         },
-        default: |config| Some(quoted(&config.log)),
+        default: Is(|config| Some(quoted(&config.log))),
     },
     Setting {
         key: "log_format",
@@ -190,7 +210,7 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
         about: "How log lines look: text for people, json for machines.",
         allowed: "\"text\" or \"json\"",
         set: |config, value| LogFormat::parse(value.text()?).map(|given| config.log_format = given),
-        default: |config| Some(quoted(config.log_format.as_str())),
+        default: Is(|config| Some(quoted(config.log_format.as_str()))),
     },
 ];
 
@@ -209,7 +229,7 @@ pub(crate) const MODEL: &[Setting<Model>] = &[
             model.app = app.to_owned();
             Ok(())
         },
-        default: |_| None,
+        default: Needed,
     },
     Setting {
         key: "model",
@@ -222,7 +242,7 @@ pub(crate) const MODEL: &[Setting<Model>] = &[
             model.model = name.to_owned();
             Ok(())
         },
-        default: |_| None,
+        default: Needed,
     },
     Setting {
         key: "runner",
@@ -234,7 +254,7 @@ pub(crate) const MODEL: &[Setting<Model>] = &[
             "http" => Err(Wrong::not_supported("the http runner is")),
             _ => Err(Wrong::default()),
         },
-        default: |_| None,
+        default: Needed,
     },
     Setting {
         key: "command",
@@ -243,7 +263,7 @@ pub(crate) const MODEL: &[Setting<Model>] = &[
                 input; it fills one argument and never splits it.",
         allowed: "a list of texts with the program first",
         set: |model, value| value.list().map(|given| model.command = given),
-        default: |_| None,
+        default: Needed,
     },
     Setting {
         key: "shell",
@@ -252,7 +272,7 @@ pub(crate) const MODEL: &[Setting<Model>] = &[
                 input.",
         allowed: "true or false",
         set: |model, value| value.switch().map(|given| model.shell = given),
-        default: |model| Some(model.shell.to_string()),
+        default: Is(|model| Some(model.shell.to_string())),
     },
     Setting {
         key: "allow_dash",
@@ -261,7 +281,7 @@ pub(crate) const MODEL: &[Setting<Model>] = &[
                 where a program would take it for an option.",
         allowed: "true or false",
         set: |model, value| value.switch().map(|given| model.allow_dash = given),
-        default: |model| Some(model.allow_dash.to_string()),
+        default: Is(|model| Some(model.allow_dash.to_string())),
     },
     Setting {
         key: "env",
@@ -270,7 +290,7 @@ pub(crate) const MODEL: &[Setting<Model>] = &[
                 their texts.",
         allowed: "a table of names and texts, such as { MODE = \"fast\", TOKEN = \"${TOKEN}\" }",
         set: |model, value| value.texts().map(|given| model.env = given),
-        default: |_| Some("{}".to_owned()),
+        default: Is(|_| Some("{}".to_owned())),
     },
     Setting {
         key: "pass_env",
@@ -278,7 +298,7 @@ pub(crate) const MODEL: &[Setting<Model>] = &[
         about: "Names of variables that the command gets from the server's own environment.",
         allowed: "a list of names of variables",
         set: |model, value| value.list().map(|given| model.pass_env = given),
-        default: |model| Some(list(&model.pass_env)),
+        default: Is(|model| Some(list(&model.pass_env))),
     },
     Setting {
         key: "dir",
@@ -293,7 +313,7 @@ pub(crate) const MODEL: &[Setting<Model>] = &[
             model.dir = (!dir.is_empty()).then(|| dir.into());
             Ok(())
         },
-        default: |_| Some(quoted("")),
+        default: Is(|_| Some(quoted(""))),
     },
     Setting {
         key: "max_concurrent",
@@ -305,41 +325,161 @@ pub(crate) const MODEL: &[Setting<Model>] = &[
             model.max_concurrent = usize::try_from(number).expect("held to CONCURRENT_MAX");
             Ok(())
         },
-        default: |model| Some(model.max_concurrent.to_string()),
+        default: Is(|model| Some(model.max_concurrent.to_string())),
+    },
+    Setting {
+        key: "max_concurrent_total",
+        kind: Kind::Number,
+        about: "Most runs of this model at a time over all servers that share the store, which should all say the same; \
+                not bounded where nobody says it.",
+        allowed: "a whole number from 1 to 10000",
+        set: |model, value| {
+            model.max_concurrent_total = Some(number(value, 1, limits::CONCURRENT_TOTAL_MAX)?);
+            Ok(())
+        },
+        default: Is(|model| model.max_concurrent_total.map(|most| most.to_string())),
     },
     Setting {
         key: "max_retries",
         kind: Kind::Number,
-        about: "How often a failed run is tried again.",
-        allowed: "0",
-        set: |_, value| match value.number(0..=u64::MAX)? {
-            0 => Ok(()),
-            _ => Err(Wrong::not_supported("retries are")),
+        about: "How often a run is tried again whose attempt has failed or whose server was lost, where its task does not say.",
+        allowed: "a whole number from 0 to 1000",
+        set: |model, value| {
+            number(value, 0, limits::RETRIES_MAX).map(|given| model.terms.max_retries = given)
         },
-        default: |_| Some("0".to_owned()),
+        default: Is(|model| Some(model.terms.max_retries.to_string())),
+    },
+    Setting {
+        key: "retry_delay_seconds",
+        kind: Kind::Number,
+        about: "The wait before the first retry of a run. It doubles with each further one, up to five minutes.",
+        allowed: "a whole number of seconds from 0 to 300",
+        set: |model, value| {
+            seconds(value, limits::RETRY_DELAY_MAX.as_secs()).map(|given| model.retry_delay = given)
+        },
+        default: Is(|model| Some(model.retry_delay.as_secs().to_string())),
+    },
+    Setting {
+        key: "timeout_seconds",
+        kind: Kind::Number,
+        about: "How long one attempt may take before it is stopped, where its task does not say; as long as it likes \
+                where nobody says it.",
+        allowed: "a whole number of seconds from 1 to 31622400",
+        set: |model, value| {
+            model.terms.timeout_seconds = Some(number(value, 1, limits::RUN_MAX_SECONDS)?);
+            Ok(())
+        },
+        default: Is(|model| model.terms.timeout_seconds.map(|most| most.to_string())),
+    },
+    Setting {
+        key: "deadline_seconds",
+        kind: Kind::Number,
+        about: "How long a run may take with all its attempts and the waits between them, from the start of the first one, \
+                where its task does not say; as long as it likes where nobody says it.",
+        allowed: "a whole number of seconds from 1 to 31622400",
+        set: |model, value| {
+            model.terms.deadline_seconds = Some(number(value, 1, limits::RUN_MAX_SECONDS)?);
+            Ok(())
+        },
+        default: Is(|model| model.terms.deadline_seconds.map(|most| most.to_string())),
+    },
+    Setting {
+        key: "retry_on_timeout",
+        kind: Kind::Switch,
+        about: "Whether a run whose attempt has taken longer than timeout_seconds is tried again, where it has a retry \
+                left. Off: it ends as cancelled.",
+        allowed: "true or false",
+        set: |model, value| {
+            model.on_timeout = if value.switch()? { OnTimeout::Retry } else { OnTimeout::Cancel };
+            Ok(())
+        },
+        default: Is(|model| Some((model.on_timeout == OnTimeout::Retry).to_string())),
+    },
+    Setting {
+        key: "final_exit_codes",
+        kind: Kind::Numbers,
+        about: "Exit codes by which the command says that another attempt would fail as well: no retry follows them.",
+        allowed: "a list of whole numbers from 1 to 255, such as [64, 65]",
+        set: |model, value| {
+            let codes = value.numbers(1..=u64::from(u8::MAX))?;
+            model.final_exit_codes =
+                codes.into_iter().map(|code| u8::try_from(code).expect("held to 255")).collect();
+            Ok(())
+        },
+        default: Is(|model| Some(format!("{:?}", model.final_exit_codes))),
+    },
+    Setting {
+        key: "signals",
+        kind: Kind::Text,
+        about: "How the command hears of signals that its task is sent: \"none\" is not at all; \"stdin\" is by lines \
+                `{\"signal\":\"NAME\",\"number\":N,\"data\":...}` on its standard input, after the input on one line. \
+                Standard input then stays open until the command exits or closes it, and each attempt hears all signals of \
+                its run from the first.",
+        allowed: "\"none\" or \"stdin\"",
+        set: |model, value| {
+            model.signals = match value.text()? {
+                "none" => Signals::None,
+                "stdin" => Signals::Stdin,
+                _ => return Err(Wrong::default()),
+            };
+            Ok(())
+        },
+        default: Is(|model| {
+            Some(quoted(match model.signals {
+                Signals::None => "none",
+                Signals::Stdin => "stdin",
+            }))
+        }),
+    },
+    Setting {
+        key: "retention",
+        kind: Kind::Times,
+        about: "How long finished tasks of this model are kept, by how they ended. What is left out is kept for 30 days.",
+        allowed: "a table of completed, failed and cancelled with times such as { completed = \"7d\", failed = \"30d\", \
+                  cancelled = \"12h\" }: a whole number from 1 with s, m, h or d, at most \"36500d\", or \"forever\"",
+        set: |model, value| {
+            let mut given = Retention::default();
+            for (name, time) in value.times()? {
+                let kept = match name {
+                    "completed" => &mut given.completed,
+                    "failed" => &mut given.failed,
+                    "cancelled" => &mut given.cancelled,
+                    _ => return Err(Wrong(format!("{} is no way to end", quoted(name)))),
+                };
+                *kept = types::kept(time).map_err(|_| Wrong(format!("{name} is no such time")))?;
+            }
+            model.retention = given;
+            Ok(())
+        },
+        default: Is(|model| {
+            let Retention { completed, failed, cancelled } = model.retention;
+            let [completed, failed, cancelled] =
+                [completed, failed, cancelled].map(|time| quoted(&types::kept_as_text(time)));
+            Some(format!("{{ completed = {completed}, failed = {failed}, cancelled = {cancelled} }}"))
+        }),
     },
 ];
 
 /// Keys of the whole server that are not there yet.
 pub(crate) const SERVER_NOT_YET: &[NotYet] = &[
     NotYet { key: "auth", what: "authentication is" },
-    NotYet { key: "retention_days", what: "retention is" },
-    NotYet { key: "tombstone_days", what: "retention is" },
+    NotYet { key: "tombstone_days", what: "retention of tombstones is" },
 ];
 
 /// Keys of a `[[model]]` that are not there yet.
 pub(crate) const MODEL_NOT_YET: &[NotYet] = &[
     NotYet { key: "headers", what: "the http runner is" },
-    NotYet { key: "max_concurrent_total", what: "a limit over several servers is" },
     NotYet { key: "method", what: "the http runner is" },
-    NotYet { key: "retention_days", what: "retention is" },
-    NotYet { key: "retry_on_timeout", what: "a timeout is" },
-    NotYet { key: "timeout_seconds", what: "a timeout is" },
     NotYet { key: "url", what: "the http runner is" },
 ];
 
 fn seconds(value: &Value, max: u64) -> Taken<Duration> {
     value.number(0..=max).map(Duration::from_secs)
+}
+
+fn number(value: &Value, min: u32, max: u32) -> Taken<u32> {
+    let number = value.number(u64::from(min)..=u64::from(max))?;
+    Ok(u32::try_from(number).expect("held to max"))
 }
 
 fn each(value: &Value, check: fn(String) -> Taken<String>) -> Taken<Vec<String>> {

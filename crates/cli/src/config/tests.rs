@@ -99,23 +99,36 @@ fn the_bounds_in_the_table_are_those_of_the_limits() {
     );
     let concurrent = settings::MODEL.iter().find(|s| s.key == "max_concurrent").unwrap().allowed;
     assert!(concurrent.ends_with(&format!("to {}", limits::CONCURRENT_MAX)));
+    for (key, max) in [
+        ("max_concurrent_total", u64::from(limits::CONCURRENT_TOTAL_MAX)),
+        ("max_retries", u64::from(limits::RETRIES_MAX)),
+        ("retry_delay_seconds", limits::RETRY_DELAY_MAX.as_secs()),
+        ("timeout_seconds", u64::from(limits::RUN_MAX_SECONDS)),
+        ("deadline_seconds", u64::from(limits::RUN_MAX_SECONDS)),
+    ] {
+        let allowed = settings::MODEL.iter().find(|s| s.key == key).unwrap().allowed;
+        assert!(allowed.ends_with(&format!("to {max}")), "{key}: {allowed}");
+    }
+    let days = limits::RETENTION_MAX.as_secs() / (24 * 60 * 60);
+    let retention = settings::MODEL.iter().find(|s| s.key == "retention").unwrap();
+    assert!(retention.allowed.contains(&format!("at most \"{days}d\"")), "{}", retention.allowed);
+    let kept = soloist::limits::RETENTION.as_secs() / (24 * 60 * 60);
+    assert!(retention.about.contains(&format!("for {kept} days")), "{}", retention.about);
 }
 
 #[test]
 fn what_is_not_there_yet_is_refused_by_name() {
-    for file in ["[auth]\ntokens = []", "retention_days = 30", "tombstone_days = 400"] {
+    for file in ["[auth]\ntokens = []", "tombstone_days = 400"] {
         assert!(error(file).contains("not supported yet"), "{file}: {}", error(file));
         let key = file.trim_start_matches('[').split([' ', ']']).next().unwrap();
         assert!(error(file).contains(key), "{file}: {}", error(file));
     }
     assert!(!error("store = \"postgres://u:hunter2@h/d?sslmode=maybe\"").contains("hunter2"));
-    for entry in ["max_retries = 1", "timeout_seconds = 5", "url = \"http://x\"", "max_concurrent_total = 3"]
-    {
+    for entry in ["url = \"http://x\"", "method = \"PUT\"", "headers = {}"] {
         let error = error(&format!("{MODEL}{entry}\n"));
         assert!(error.contains("not supported yet") && error.contains("line 6"), "{entry}: {error}");
     }
     assert!(error(&MODEL.replace("\"exec\"", "\"http\"")).contains("the http runner is not supported yet"));
-    assert!(from(&format!("{MODEL}max_retries = 0\n"), &[], &[]).is_ok());
 }
 
 #[test]
@@ -163,4 +176,113 @@ fn lists_and_switches_are_read_from_variables() {
     assert!(
         from("", &[("SOLOIST_URL", "x"), ("SOLOIST_TASK_ID", "1"), ("SOLOIST_CONFIG", "f")], &[]).is_ok()
     );
+}
+
+fn model(entries: &str) -> super::Model {
+    from(&format!("{MODEL}{entries}\n"), &[], &[]).unwrap_or_else(|e| panic!("{entries}: {e}")).config.models
+        [0]
+    .clone()
+}
+
+#[test]
+fn what_a_model_says_of_its_runs_is_how_they_are_run() {
+    use soloist::{OnTimeout, Retention, RunTerms};
+    use soloist_runners::exec::Signals;
+    use std::time::Duration;
+
+    let said = model(
+        "max_concurrent_total = 10000\nmax_retries = 1000\nretry_delay_seconds = 300\ntimeout_seconds = 1\n\
+         deadline_seconds = 31622400\nretry_on_timeout = true\nfinal_exit_codes = [1, 64, 255]\n\
+         signals = \"stdin\"\nretention = { completed = \"7d\", failed = \"forever\", cancelled = \"12h\" }",
+    );
+    let options = said.terms();
+    assert_eq!(options.max_concurrent_total, Some(10_000));
+    let terms = RunTerms { max_retries: 1_000, timeout_seconds: Some(1), deadline_seconds: Some(31_622_400) };
+    assert_eq!(options.terms, terms);
+    assert_eq!(options.retry_delay, Duration::from_secs(300));
+    assert_eq!(options.on_timeout, OnTimeout::Retry);
+    let hours = |hours: u64| Some(Duration::from_secs(hours * 3_600));
+    assert_eq!(options.retention, Retention { completed: hours(7 * 24), failed: None, cancelled: hours(12) });
+    assert_eq!(said.options().final_exit_codes, [1, 64, 255]);
+    assert_eq!(said.options().signals, Signals::Stdin);
+
+    let silent = model("");
+    let options = silent.terms();
+    assert_eq!((options.max_concurrent_total, options.terms), (None, RunTerms::default()));
+    assert_eq!((options.retry_delay, options.on_timeout), (Duration::from_secs(2), OnTimeout::Cancel));
+    assert_eq!(options.retention, Retention::default());
+    assert_eq!(silent.options().signals, Signals::None);
+    assert!(silent.options().final_exit_codes.is_empty());
+}
+
+#[test]
+fn the_smallest_and_the_plain_values_are_taken_as_well() {
+    for entry in [
+        "max_concurrent_total = 1",
+        "max_retries = 0",
+        "retry_delay_seconds = 0",
+        "timeout_seconds = 31622400",
+        "deadline_seconds = 1",
+        "retry_on_timeout = false",
+        "final_exit_codes = []",
+        "signals = \"none\"",
+        "retention = {}",
+        "retention = { failed = \"1s\" }",
+        "retention = { failed = \"90m\", completed = \"36500d\" }",
+    ] {
+        model(entry);
+    }
+    let partly = model("retention = { failed = \"90m\" }").retention;
+    assert_eq!(partly.failed.unwrap().as_secs(), 90 * 60);
+    assert_eq!(partly.completed, soloist::Retention::default().completed);
+}
+
+#[test]
+fn a_wrong_value_of_a_model_is_told_with_its_key_and_what_is_allowed() {
+    for (entry, allowed) in [
+        ("max_concurrent_total = 0", "from 1 to 10000"),
+        ("max_concurrent_total = 10001", "from 1 to 10000"),
+        ("max_retries = 1001", "from 0 to 1000"),
+        ("max_retries = -1", "from 0 to 1000"),
+        ("max_retries = \"3\"", "from 0 to 1000"),
+        ("retry_delay_seconds = 301", "from 0 to 300"),
+        ("timeout_seconds = 0", "from 1 to 31622400"),
+        ("timeout_seconds = 31622401", "from 1 to 31622400"),
+        ("deadline_seconds = 0", "from 1 to 31622400"),
+        ("deadline_seconds = 4294967297", "from 1 to 31622400"),
+        ("retry_on_timeout = \"yes\"", "true or false"),
+        ("final_exit_codes = [0]", "from 1 to 255"),
+        ("final_exit_codes = [1, 256]", "from 1 to 255"),
+        ("final_exit_codes = [\"1\"]", "from 1 to 255"),
+        ("final_exit_codes = 1", "a list of whole numbers"),
+        ("signals = \"stdout\"", "\"none\" or \"stdin\""),
+        ("signals = true", "\"none\" or \"stdin\""),
+        ("retention = \"7d\"", "a table of completed, failed and cancelled"),
+        ("retention = { failed = 7 }", "a table of completed, failed and cancelled"),
+        ("retention = { done = \"7d\" }", "\"done\" is no way to end"),
+        ("retention = { failed = \"7\" }", "failed is no such time"),
+        ("retention = { failed = \"7w\" }", "failed is no such time"),
+        ("retention = { failed = \"0d\" }", "failed is no such time"),
+        ("retention = { failed = \"+7d\" }", "failed is no such time"),
+        ("retention = { failed = \"1.5d\" }", "failed is no such time"),
+        ("retention = { failed = \"d\" }", "failed is no such time"),
+        ("retention = { failed = \"36501d\" }", "at most \"36500d\""),
+        ("retention = { failed = \"99999999999999999999d\" }", "failed is no such time"),
+        ("retention = { failed = \"999999999999999999d\" }", "failed is no such time"),
+    ] {
+        let error = error(&format!("{MODEL}{entry}\n"));
+        let start = format!("soloist.toml line 6: {entry} is refused: ");
+        assert!(error.starts_with(&start) && error.contains(allowed), "{entry}: {error}");
+        assert!(error.contains("allowed is "), "{entry}: {error}");
+    }
+}
+
+#[test]
+fn a_model_is_shown_as_it_would_be_written() {
+    let file = format!(
+        "{MODEL}timeout_seconds = 5\nfinal_exit_codes = [7, 9]\nretention = {{ failed = \"90m\", completed = \"forever\" }}\n"
+    );
+    let loaded = from(&file, &[], &[]).unwrap();
+    let shown = show::as_toml(&loaded);
+    assert_eq!(from(&shown, &[], &[]).unwrap().config.models, loaded.config.models, "{shown}");
 }

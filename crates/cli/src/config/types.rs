@@ -1,8 +1,10 @@
 //! The values that a setting can take, each valid from birth.
 //!
-//! Decides: what `listen`, `store`, `log` and the origins may say.
+//! Decides: what `listen`, `store`, `log`, the origins and times may say.
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use soloist::limits;
 
 use super::value::{Taken, Wrong, without_password};
 
@@ -158,6 +160,29 @@ pub(crate) fn host(text: String) -> Taken<String> {
     } else {
         Err(Wrong("not a host name (it is written without a port)".to_owned()))
     }
+}
+
+/// The units of a length of time, the largest first, with their seconds.
+const UNITS: [(char, u64); 4] = [('d', 24 * 60 * 60), ('h', 60 * 60), ('m', 60), ('s', 1)];
+
+/// How long something is kept: a whole number with its unit; none is for ever.
+pub(crate) fn kept(text: &str) -> Taken<Option<Duration>> {
+    if text == "forever" {
+        return Ok(None);
+    }
+    let time = UNITS.iter().find_map(|(unit, seconds)| {
+        // Only digits: a number may be read with a sign as well.
+        let number = text.strip_suffix(*unit).filter(|n| n.bytes().all(|b| b.is_ascii_digit()))?;
+        number.parse::<u64>().ok()?.checked_mul(*seconds).map(Duration::from_secs)
+    });
+    time.filter(|time| !time.is_zero() && *time <= limits::RETENTION_MAX).map(Some).ok_or_else(Wrong::default)
+}
+
+/// The same as text, in its largest unit.
+pub(crate) fn kept_as_text(time: Option<Duration>) -> String {
+    let Some(time) = time.map(|time| time.as_secs()) else { return "forever".to_owned() };
+    let (unit, seconds) = UNITS.into_iter().find(|(_, seconds)| time % seconds == 0).unwrap_or(('s', 1));
+    format!("{}{unit}", time / seconds)
 }
 
 #[cfg(test)]

@@ -41,6 +41,10 @@ pub(crate) enum Kind {
     List,
     /// Names with texts; only in a file.
     Texts,
+    /// Numbers in a list; only in a file.
+    Numbers,
+    /// Names with lengths of time; only in a file.
+    Times,
 }
 
 #[derive(Debug, Clone)]
@@ -86,7 +90,7 @@ impl Value {
             Kind::List => Some(Content::List(
                 text.split(',').map(|part| Self::plain(part.trim(), Kind::Text)).collect(),
             )),
-            Kind::Text | Kind::Texts => None,
+            Kind::Text | Kind::Texts | Kind::Numbers | Kind::Times => None,
         };
         let content = content.unwrap_or_else(|| Content::Text(text.to_owned()));
         let shown = show(&content);
@@ -152,6 +156,23 @@ impl Value {
     pub(crate) fn list(&self) -> Taken<Vec<String>> {
         match &self.content {
             Content::List(parts) => parts.iter().map(|part| part.text().map(str::to_owned)).collect(),
+            _ => Err(Wrong::default()),
+        }
+    }
+
+    pub(crate) fn numbers(&self, range: RangeInclusive<u64>) -> Taken<Vec<u64>> {
+        match &self.content {
+            Content::List(parts) => parts.iter().map(|part| part.number(range.clone())).collect(),
+            _ => Err(Wrong::default()),
+        }
+    }
+
+    /// Names with the texts of their times.
+    pub(crate) fn times(&self) -> Taken<Vec<(&str, &str)>> {
+        match &self.content {
+            Content::Table(entries) => {
+                entries.iter().map(|(name, value)| Ok((name.as_str(), value.text()?))).collect()
+            }
             _ => Err(Wrong::default()),
         }
     }

@@ -40,6 +40,27 @@ fn old_finished_tasks_are_deleted_with_their_events_and_nothing_else() {
 }
 
 #[test]
+fn only_what_ended_as_named_is_deleted() {
+    let server = Server::new();
+    let input = r#"{"message":"m","delay_ms":0}"#;
+    server.run(&["create", "demo/ExampleTask/done", "--input", input, "--start"]).exits(0);
+    server.run(&["watch", "demo/ExampleTask/done"]).exits(0);
+    server.run(&["create", "demo/FailTask/failed", "--input", r#"{"message":"m"}"#, "--start"]).exits(0);
+    server.run(&["watch", "demo/FailTask/failed"]).exits(1);
+    let cleaned = |status| {
+        let args = ["--json", "cleanup", "--hours", "0", "--status", status];
+        server.run(&args).exits(0).json()["tasks"].clone()
+    };
+    assert_eq!(cleaned("cancelled"), 0);
+    assert_eq!(cleaned("failed"), 1);
+    server.run(&["show", "demo/FailTask/failed"]).exits(3);
+    server.run(&["show", "demo/ExampleTask/done"]).exits(0);
+    assert_eq!(cleaned("completed"), 1);
+    let wrong = server.run(&["cleanup", "--hours", "0", "--status", "running"]).exits(2);
+    assert!(wrong.err.contains("possible values: completed, failed, cancelled"), "{wrong:?}");
+}
+
+#[test]
 fn the_events_of_a_task_that_was_created_anew_are_counted_without_those_of_the_deleted_one() {
     let server = Server::new();
     let key = "demo/ExampleTask/a";

@@ -8,6 +8,7 @@ mod commands;
 mod configuration;
 mod cut;
 mod http;
+mod lifecycle;
 mod program;
 mod relaxed;
 mod resent;

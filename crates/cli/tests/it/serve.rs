@@ -56,7 +56,7 @@ fn a_second_signal_ends_the_server_at_once() {
     running.signal(Signal::INT);
     assert_eq!(running.ended().0.code(), Some(1));
     server.up("127.0.0.1:0");
-    assert_eq!(server.run(&["show", "--json", "demo/ContinueTask/c"]).json()["error_type"], "NodeLost");
+    assert_eq!(server.run(&["show", "--json", "demo/ContinueTask/c"]).json()["error_type"], "Drained");
 }
 
 #[test]

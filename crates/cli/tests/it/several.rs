@@ -73,6 +73,31 @@ fn what_one_server_runs_the_other_shows_cancels_and_signals() {
 }
 
 #[test]
+fn what_a_server_cannot_end_before_it_stops_goes_on_at_the_one_beside_it() {
+    let mut server = Server::configured("shutdown_grace_seconds = 1");
+    let beside = Beside::new(&server, "10");
+    let key = "demo/ContinueTask/c";
+    let create = ["create", key, "--input", r#"{"message":"m"}"#, "--max-retries", "1", "--start"];
+    server.run(&create).exits(0);
+    let mut watch = {
+        let mut command = soloist(server.dir.path());
+        Running::new(command.args(["watch", key]).env("SOLOIST_URL", &beside.url))
+    };
+    assert!(watch.line().contains("waiting"));
+    let stopping = server.take();
+    stopping.signal(Signal::TERM);
+    let (status, log) = stopping.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let (task, took) = until(&beside.url, &format!("/tasks/{key}"), |record| record["status"] == "running");
+    println!("it went on {took:?} after the other server had stopped");
+    assert_eq!((&task["run"], &task["attempt"], &task["retry_count"]), (&1.into(), &2.into(), &0.into()));
+    assert!(watch.line().contains("attempt 2 at once (up to 1 retry), after Drained: "));
+    assert!(watch.line().contains("waiting"));
+    beside.run(&server, &["signal", key, "continue"]).exits(0);
+    assert_eq!(watch.ended().0.code(), Some(0));
+}
+
+#[test]
 fn the_death_of_a_server_is_noticed_by_the_one_beside_it() {
     let mut server = Server::new();
     let beside = Beside::new(&server, "10");

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use soloist::{
-    Epoch, Failure, Json, Key, NodeId, Seq,
-    store::{Applied, Change, Transition, Writer, guard},
+    Epoch, Failure, Json, Key, Losses, NodeId, Seq, Timestamp,
+    store::{Applied, Change, Rerun, Transition, Writer, guard},
 };
 use tokio_postgres::{
     Row,
@@ -96,6 +96,8 @@ pub(crate) struct Done {
     pub(crate) number: Option<i64>,
     /// The node that was asked to stop, if one was.
     pub(crate) node: Option<NodeId>,
+    /// It has ended a run of which others may wait for the end, as those of its model are bounded over all nodes.
+    pub(crate) is_bounded: bool,
 }
 
 /// One kind of statement of all that a group holds of it.
@@ -127,13 +129,14 @@ pub(crate) async fn apply(
         let node = if kind == Kind::Cancel { rows::node(row)? } else { None };
         if let Some(done) = done.get_mut(place) {
             let applied = Applied::Committed { last_seq: rows::count(row, "last_seq")? };
-            *done = Some(Done { applied, number: Some(rows::get(row, "number")?), node });
+            let is_bounded = kind == Kind::Finish && rows::get(row, "is_bounded")?;
+            *done = Some(Done { applied, number: Some(rows::get(row, "number")?), node, is_bounded });
         }
     }
     let refused: Vec<usize> = (0..group.len()).filter(|n| done[*n].is_none()).collect();
     let transitions: Vec<&Transition> = refused.iter().map(|n| &group[*n].transition).collect();
     for (n, applied) in refused.into_iter().zip(refusals(db, &transitions).await?) {
-        done[n] = Some(Done { applied, number: None, node: None });
+        done[n] = Some(Done { applied, number: None, node: None, is_bounded: false });
     }
     Ok(done.into_iter().flatten().collect())
 }
@@ -204,9 +207,14 @@ fn set(kind: Kind, group: &[&Prepared]) -> Vec<Column> {
         changes().map(|change| of(change).map(|text| text::stored(text).into_owned())).collect()
     };
     let reasons = words(&|change| match change {
-        Change::Cancelling { reason } | Change::Cancelled { reason } => Some(reason),
+        Change::Cancelling { reason, .. } | Change::Cancelled { reason, .. } => Some(reason),
         _ => None,
     });
+    let forget = |change: &Change| match change {
+        Change::Cancelling { rerun, .. } | Change::Cancelled { rerun, .. } => *rerun == Rerun::Forget,
+        _ => false,
+    };
+    let forgets: Vec<bool> = changes().map(forget).collect();
     let failed = |of: fn(&Failure) -> Option<&str>| {
         words(&move |change| match change {
             Change::Failed { failure } => of(failure),
@@ -217,15 +225,29 @@ fn set(kind: Kind, group: &[&Prepared]) -> Vec<Column> {
         vec![("froms", Box::new(froms), Type::TEXT_ARRAY), ("ats", Box::new(ats), Type::INT8_ARRAY)];
     match kind {
         Kind::Append | Kind::AppendByOther => {}
-        Kind::Cancel => columns.push(("reasons", Box::new(reasons), Type::TEXT_ARRAY)),
+        Kind::Cancel => {
+            columns.push(("reasons", Box::new(reasons), Type::TEXT_ARRAY));
+            columns.push(("forgets", Box::new(forgets), Type::BOOL_ARRAY));
+        }
         Kind::Requeue => {
-            let queued = |change: &Change| match change {
-                Change::Requeued { attempt, retry_count } => (small(*attempt), small(*retry_count)),
-                _ => (0, 0),
+            let numbers = |of: fn(u32, u32, Losses) -> u32| {
+                let number = |change: &Change| match change {
+                    Change::Requeued { attempt, retry_count, losses, .. } => {
+                        small(of(*attempt, *retry_count, *losses))
+                    }
+                    _ => 0,
+                };
+                Box::new(changes().map(number).collect::<Vec<i32>>())
             };
-            let (attempts, retry_counts): (Vec<i32>, Vec<i32>) = changes().map(queued).unzip();
-            columns.push(("attempts", Box::new(attempts), Type::INT4_ARRAY));
-            columns.push(("retry_counts", Box::new(retry_counts), Type::INT4_ARRAY));
+            let due_at = |change: &Change| match change {
+                Change::Requeued { due_at, .. } => due_at.map(Timestamp::as_micros),
+                _ => None,
+            };
+            columns.push(("attempts", numbers(|attempt, _, _| attempt), Type::INT4_ARRAY));
+            columns.push(("retry_counts", numbers(|_, retry_count, _| retry_count), Type::INT4_ARRAY));
+            columns.push(("node_losses", numbers(|_, _, losses| losses.node), Type::INT4_ARRAY));
+            columns.push(("store_losses", numbers(|_, _, losses| losses.store), Type::INT4_ARRAY));
+            columns.push(("due_ats", Box::new(changes().map(due_at).collect::<Vec<_>>()), Type::INT8_ARRAY));
         }
         Kind::Finish => {
             let tos: Vec<Option<&'static str>> = changes().map(|c| c.to().map(|to| to.as_str())).collect();
@@ -245,6 +267,7 @@ fn set(kind: Kind, group: &[&Prepared]) -> Vec<Column> {
                 Type::TEXT_ARRAY,
             ));
             columns.push(("reasons", Box::new(reasons), Type::TEXT_ARRAY));
+            columns.push(("forgets", Box::new(forgets), Type::BOOL_ARRAY));
         }
     }
     columns

@@ -8,17 +8,21 @@
 //! look has seen. Where the answer was lost, the claim is sent again under that number and for that run: it wins, or finds
 //! its own number (then it has won before), or finds that the task has gone on. Then its run may have come and gone (whoever
 //! claims a queued run leaves another number there), and it is told what is there: one start never makes two runs.
+//!
+//! A claim that finds a run active, and asks for one more, notes that on the row for the very run that it has seen; where
+//! that one has ended meanwhile, it goes round as well.
 
 use soloist::{
-    Key, NodeId,
+    Key, NodeId, RunTerms, Task,
     idempotency::Idempotency,
     limits,
-    state::{Place, Policy},
+    state::Place,
     store::{Claim, ClaimRequest, Current, QueuedClaim, Won, guard},
+    task::NextRun,
 };
 use tokio_postgres::Row;
 
-use super::{active, int, task};
+use super::{active, int, slots, small, task};
 use crate::{
     db::{Again, Db, Fate},
     error::{SqlError, SqlResult},
@@ -32,6 +36,7 @@ pub(crate) type Answer = (Claim, Option<i64>);
 
 pub(crate) async fn claim(db: &Db, request: &ClaimRequest) -> SqlResult<Answer> {
     let claim_id: i64 = rand::random();
+    slots::make_lacking(db, [(request.key.model_key(), request.max_total)].into_iter()).await?;
     match &request.idempotency {
         Some(key) => claim_keyed(db, request, key, claim_id).await,
         None => claim_unkeyed(db, request, claim_id).await,
@@ -41,13 +46,18 @@ pub(crate) async fn claim(db: &Db, request: &ClaimRequest) -> SqlResult<Answer> 
 /// A loser is told from a snapshot before anything is locked or written.
 async fn claim_unkeyed(db: &Db, request: &ClaimRequest, claim_id: i64) -> SqlResult<Answer> {
     let mut again = Again::new(Fate::Repeat);
-    let mut run = match look(db, request, claim_id).await? {
+    let mut seen = match look(db, request, claim_id).await? {
         Look::Told(answer) => return Ok(answer),
-        Look::Startable(row) => row.run,
+        Look::Undecided(row) => row,
     };
     loop {
-        match decide(db, request, claim_id, run).await {
-            Ok(Some(won)) => return Ok(won),
+        let decided = if seen.status.is_active() {
+            want(db, request, seen.run).await
+        } else {
+            decide(db, request, claim_id, seen.run).await
+        };
+        match decided {
+            Ok(Some(answer)) => return Ok(answer),
             Ok(None) => {}
             Err(error) => {
                 again.after(error).await?;
@@ -57,8 +67,10 @@ async fn claim_unkeyed(db: &Db, request: &ClaimRequest, claim_id: i64) -> SqlRes
         match look(db, request, claim_id).await.map_err(|error| again.word(error))? {
             Look::Told(answer) => return Ok(answer),
             // What was sent before and not answered may have been that run.
-            Look::Startable(row) if row.run != run && again.is_unknown() => return gone_on(request, row),
-            Look::Startable(row) => run = row.run,
+            Look::Undecided(row) if row.run != seen.run && again.is_unknown() => {
+                return gone_on(request, row);
+            }
+            Look::Undecided(row) => seen = row,
         }
         if !again.look().await {
             return Err(locked(request));
@@ -70,6 +82,9 @@ async fn claim_unkeyed(db: &Db, request: &ClaimRequest, claim_id: i64) -> SqlRes
 fn gone_on(request: &ClaimRequest, row: Current) -> SqlResult<Answer> {
     if row.status.is_finished() {
         return Ok((Claim::Finished(row), None));
+    }
+    if row.status.is_active() {
+        return Ok((Claim::Active(row), None));
     }
     Err(SqlError::Broken(format!("{} was created anew since it was claimed", request.key)))
 }
@@ -104,28 +119,47 @@ async fn decide(db: &Db, request: &ClaimRequest, claim_id: i64, run: u64) -> Sql
             &db.sql.claim,
             args! {
                 app: TEXT = app, model: TEXT = model, id: TEXT = id, node: TEXT = node, claim_id: INT8 = claim_id,
-                run: INT8 = int(run), restart: BOOL = request.policy == Policy::Restart, here: BOOL = request.place == Place::Here, at: INT8 = at,
+                run: INT8 = int(run), restart: BOOL = request.policy.restarts(), here: BOOL = request.place == Place::Here, at: INT8 = at,
+                max_total: INT4 = request.max_total.map(small),
             },
         )
         .await?;
-    claimed.first().map(|row| made(request, row)).transpose()
+    claimed.first().map(made).transpose()
+}
+
+/// Notes that one more run is wanted after `run`, which is active. Sent once, as `decide` is: whoever asks again looks first,
+/// so that it asks for no run after the one that it has asked for.
+async fn want(db: &Db, request: &ClaimRequest, run: u64) -> SqlResult<Option<Answer>> {
+    let (app, model, id) = (request.key.app(), request.key.model(), request.key.id());
+    let wanted = i16::from(NextRun::wanted(request.policy).as_number());
+    let noted = db
+        .write(
+            Fate::Once,
+            &db.sql.want,
+            args! { app: TEXT = app, model: TEXT = model, id: TEXT = id, run: INT8 = int(run), wanted: INT2 = wanted },
+        )
+        .await?;
+    noted.first().map(noted_by).transpose()
+}
+
+/// What the row says on which a claim has noted that one more run is wanted.
+fn noted_by(row: &Row) -> SqlResult<Answer> {
+    Ok((Claim::Rerun { current: rows::current(row)?, first: true }, Some(rows::get(row, "number")?)))
 }
 
 /// What the row says that a claim has made.
-fn made(request: &ClaimRequest, row: &Row) -> SqlResult<Answer> {
-    let number = rows::get(row, "number")?;
-    Ok(match request.place {
-        Place::Here => (Claim::Won(rows::won(row)?), Some(number)),
-        Place::Queue => (Claim::Queued(rows::current(row)?), Some(number)),
-    })
+fn made(row: &Row) -> SqlResult<Answer> {
+    let (number, current) = (rows::get(row, "number")?, rows::current(row)?);
+    let claim = if current.status.is_held() { Claim::Won(rows::won(row)?) } else { Claim::Queued(current) };
+    Ok((claim, Some(number)))
 }
 
 /// What a look has seen.
 enum Look {
     /// The answer of a loser.
     Told(Answer),
-    /// The task can be started.
-    Startable(Current),
+    /// The task can be started; or it is active, and one more run after that is still to be asked for.
+    Undecided(Current),
 }
 
 /// Words the answer of a loser, where there is one.
@@ -136,8 +170,8 @@ async fn look(db: &Db, request: &ClaimRequest, claim_id: i64) -> SqlResult<Look>
     if let Some(won) = before(db, request, claim_id, Some(&seen)).await? {
         return Ok(Look::Told(won));
     }
-    let lost = guard::lost_claim(Some(seen.current.clone()), request.policy, seen.alive);
-    Ok(lost.map_or(Look::Startable(seen.current), |lost| Look::Told((lost, None))))
+    let lost = guard::lost_claim(Some(seen.current.clone()), request.policy, request.after, seen.alive);
+    Ok(lost.map_or(Look::Undecided(seen.current), |lost| Look::Told((lost, None))))
 }
 
 /// The answer of a claim that finds its own number on the row: it has won before, and its answer was lost. What became of
@@ -151,19 +185,20 @@ async fn before(
     let Some(row) = seen.filter(|row| row.claim_id == Some(claim_id)).map(|row| &row.current) else {
         return Ok(None);
     };
-    if request.place == Place::Queue {
+    // Whoever claims from the queue leaves his own number: so this run was queued, and nobody has taken it since.
+    if row.started_at.is_none() {
         return Ok(Some((Claim::Queued(row.clone()), None)));
     }
     if row.status.is_held() && row.node.as_ref() == Some(&request.node) {
         let Some(task) = task(db, &request.key).await? else { return Ok(Some((Claim::Missing, None))) };
-        return Ok(Some((Claim::Won(won(row, task.input, request)), None)));
+        return Ok(Some((Claim::Won(won(row, task, request)), None)));
     }
     let lost =
         if row.status.is_finished() { Claim::Finished(row.clone()) } else { Claim::Active(row.clone()) };
     Ok(Some((lost, None)))
 }
 
-fn won(row: &Current, input: soloist::Json, request: &ClaimRequest) -> Won {
+fn won(row: &Current, task: Task, request: &ClaimRequest) -> Won {
     Won {
         run: row.run,
         attempt: row.attempt,
@@ -171,8 +206,13 @@ fn won(row: &Current, input: soloist::Json, request: &ClaimRequest) -> Won {
         last_seq: row.last_seq,
         started_at: row.started_at.unwrap_or(request.at),
         retry_count: row.retry_count,
-        max_retries: row.max_retries,
-        input,
+        terms: RunTerms {
+            max_retries: task.max_retries,
+            timeout_seconds: task.timeout_seconds,
+            deadline_seconds: task.deadline_seconds,
+        },
+        losses: row.losses,
+        input: task.input,
     }
 }
 
@@ -185,13 +225,15 @@ async fn decide_keyed(
 ) -> SqlResult<Option<Answer>> {
     let (app, model, id) = (request.key.app(), request.key.model(), request.key.id());
     let (node, at, target) = (request.node.as_str(), request.at.as_micros(), request.key.to_string());
+    let wanted = i16::from(NextRun::wanted(request.policy).as_number());
     let decided = db
         .write(
             Fate::Repeat,
             &db.sql.claim_keyed,
             args! {
                 app: TEXT = app, model: TEXT = model, id: TEXT = id, node: TEXT = node, claim_id: INT8 = claim_id,
-                restart: BOOL = request.policy == Policy::Restart, here: BOOL = request.place == Place::Here, at: INT8 = at,
+                restart: BOOL = request.policy.restarts(), here: BOOL = request.place == Place::Here, at: INT8 = at,
+                max_total: INT4 = request.max_total.map(small), after: INT8 = request.after.map(int), wanted: INT2 = wanted,
                 subject: TEXT = text::stored(&key.subject), call: TEXT = key.call.as_str(), target: TEXT = target,
                 key: TEXT = key.key, digest: TEXT = key.digest,
             },
@@ -203,10 +245,13 @@ async fn decide_keyed(
         return Err(SqlError::Corrupt(format!("a start of {} was kept that did not happen", request.key)));
     }
     if has_won {
-        return made(request, row).map(Some);
+        return made(row).map(Some);
+    }
+    if rows::get(row, "noted")? {
+        return noted_by(row).map(Some);
     }
     let row = rows::current(row)?;
-    guard::lost_claim(Some(row), request.policy, true)
+    guard::lost_claim(Some(row), request.policy, request.after, true)
         .map(|lost| Some((lost, None)))
         .ok_or_else(|| SqlError::Corrupt(format!("{} is startable, and yet its claim lost", request.key)))
 }
@@ -232,7 +277,7 @@ async fn look_keyed(
         return Ok(Some((replayed, None)));
     }
     let alive = seen.as_ref().is_some_and(|row| row.alive);
-    let nothing = guard::lost_claim(seen.map(|row| row.current), request.policy, alive);
+    let nothing = guard::lost_claim(seen.map(|row| row.current), request.policy, request.after, alive);
     // A task that is active or finished is decided on, and kept, under its lock.
     Ok(nothing
         .filter(|answer| matches!(answer, Claim::Missing | Claim::NodeDead))
@@ -279,8 +324,11 @@ pub(crate) async fn claim_queued(db: &Db, request: &QueuedClaim) -> SqlResult<Op
         return Ok(None);
     }
     let claim_id: i64 = rand::random();
-    let apps: Vec<&str> = request.models.iter().map(|model| model.app()).collect();
-    let models: Vec<&str> = request.models.iter().map(|model| model.model()).collect();
+    let bounds = || request.models.iter().map(|(model, max_total)| (model, *max_total));
+    slots::make_lacking(db, bounds()).await?;
+    let apps: Vec<&str> = bounds().map(|(model, _)| model.app()).collect();
+    let models: Vec<&str> = bounds().map(|(model, _)| model.model()).collect();
+    let max_totals: Vec<Option<i32>> = bounds().map(|(_, max_total)| max_total.map(small)).collect();
     let (node, at) = (NodeId::as_str(&request.node), int(request.at.as_micros()));
     // Not asked again where its answer is lost: what it has claimed this node finds when it next compares what the store
     // says it holds with what it runs.
@@ -291,8 +339,8 @@ pub(crate) async fn claim_queued(db: &Db, request: &QueuedClaim) -> SqlResult<Op
                 Fate::Once,
                 &db.sql.claim_queued,
                 args! {
-                    apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, node: TEXT = node, claim_id: INT8 = claim_id,
-                    at: INT8 = at, heads: INT8 = int(heads),
+                    apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, max_totals: INT4_ARRAY = max_totals,
+                    node: TEXT = node, claim_id: INT8 = claim_id, at: INT8 = at, heads: INT8 = int(heads),
                 },
             )
             .await?;
@@ -300,8 +348,11 @@ pub(crate) async fn claim_queued(db: &Db, request: &QueuedClaim) -> SqlResult<Op
         if let Some(number) = rows::get(row, "number")? {
             return Ok(Some((rows::key(row)?, rows::won(row)?, number)));
         }
-        // Others are at work on all of these; there may be more behind them.
-        heads = (heads * 4).min(limits::POSTGRES_QUEUE_HEADS_MAX);
+        // Others are at work on all of these, and there may be more behind them; or they have taken the last slots, which
+        // the next look sees.
+        if rows::get(row, "more")? {
+            heads = (heads * 4).min(limits::POSTGRES_QUEUE_HEADS_MAX);
+        }
         if !again.look().await {
             return Ok(None);
         }

@@ -6,13 +6,18 @@
 pub(crate) mod apply;
 mod claim;
 mod read;
+mod slots;
 mod tidy;
 mod write;
 
 pub(crate) use claim::{claim, claim_queued};
-pub(crate) use read::{active, events, held, inbox, list, orphans, queued, rows, serves, signals, task};
-pub(crate) use tidy::tidy;
-pub(crate) use write::{create, delete, signal};
+pub(crate) use read::{
+    active, beside, events, held, inbox, list, orphans, owed, rows, serves, signals, task, task_in_queue,
+    waiting,
+};
+pub(crate) use slots::{Slots, make};
+pub(crate) use tidy::{prune, tidy};
+pub(crate) use write::{create, delete, ripen, signal};
 
 /// A number as PostgreSQL keeps it.
 pub(crate) fn int(n: impl TryInto<i64>) -> i64 {

@@ -3,8 +3,8 @@
 //! Decides: where a page ends; it always holds at least one row where there is one.
 
 use soloist::{
-    Event, Key, ModelKey, NodeId, Run, Status, Task, TaskFilter, TaskPage, limits,
-    store::{Current, EventRange, Held, Signal},
+    Event, Key, ModelKey, NodeId, Run, RunTerms, Status, Task, TaskFilter, TaskPage, limits,
+    store::{Current, EventRange, Held, Signal, Waiting},
 };
 use tokio_postgres::{Row, types::ToSql, types::Type};
 
@@ -68,13 +68,24 @@ pub(crate) async fn inbox(db: &Db, node: &NodeId) -> SqlResult<u64> {
     Ok(found.first().map(|row| rows::count(row, "count")).transpose()?.unwrap_or_default())
 }
 
-pub(crate) async fn queued(db: &Db) -> SqlResult<bool> {
-    told(&db.read(&db.sql.queued, args! {}).await?, "queued")
+pub(crate) async fn waiting(db: &Db) -> SqlResult<Waiting> {
+    let found = db.read(&db.sql.waiting, args! {}).await?;
+    found.first().map_or(Ok(Waiting::default()), rows::waiting)
 }
 
-pub(crate) async fn serves(db: &Db, model: &ModelKey) -> SqlResult<bool> {
+pub(crate) async fn owed(db: &Db, limit: usize) -> SqlResult<Vec<(Key, Run)>> {
+    let found = db.read(&db.sql.owed, args! { limit: INT8 = int(limit) }).await?;
+    found.iter().map(|row| Ok((rows::key(row)?, rows::count(row, "run")?))).collect()
+}
+
+pub(crate) async fn serves(db: &Db, model: &ModelKey) -> SqlResult<Option<RunTerms>> {
     let (app, model) = (model.app(), model.model());
-    told(&db.read(&db.sql.serves, args! { app: TEXT = app, model: TEXT = model }).await?, "serves")
+    let found = db.read(&db.sql.serves, args! { app: TEXT = app, model: TEXT = model }).await?;
+    found.first().map(rows::terms).transpose()
+}
+
+pub(crate) async fn beside(db: &Db, node: &NodeId) -> SqlResult<bool> {
+    told(&db.read(&db.sql.beside, args! { node: TEXT = node.as_str() }).await?, "beside")
 }
 
 /// The answer of a question that has one row.
@@ -86,6 +97,20 @@ pub(crate) async fn task(db: &Db, key: &Key) -> SqlResult<Option<Task>> {
     let (app, model, id) = (key.app(), key.model(), key.id());
     let found = db.read(&db.sql.task, args! { app: TEXT = app, model: TEXT = model, id: TEXT = id }).await?;
     found.first().map(rows::task).transpose()
+}
+
+/// The same, with its place in the queue where it waits there.
+pub(crate) async fn task_in_queue(db: &Db, key: &Key) -> SqlResult<Option<Task>> {
+    let Some(mut found) = task(db, key).await? else { return Ok(None) };
+    if found.status == Status::Queued && found.due_at.is_none() {
+        // A hint: it has a snapshot of its own, in which the task may have moved on.
+        let (app, model, id, max) = (key.app(), key.model(), key.id(), limits::POSITION_MAX);
+        let args = args! { app: TEXT = app, model: TEXT = model, id: TEXT = id, max: INT8 = int(max + 1) };
+        let told = db.read(&db.sql.position, args).await?;
+        let position = told.first().map(|row| rows::count(row, "position")).transpose()?;
+        found.position = position.filter(|position| (1..=int(max)).contains(&int(*position)));
+    }
+    Ok(Some(found))
 }
 
 pub(crate) async fn list(db: &Db, filter: &TaskFilter) -> SqlResult<TaskPage> {

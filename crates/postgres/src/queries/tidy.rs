@@ -5,14 +5,32 @@
 
 use std::time::Duration;
 
-use soloist::{Timestamp, limits};
+use soloist::{Key, Timestamp, limits, store::Prune};
 
 use super::{int, read::told};
 use crate::{
     db::{Db, Fate},
     error::SqlResult,
+    rows,
     sql::args,
 };
+
+/// Deletes some tasks that ended long ago, each with its number. Not sent again where the answer is lost: it would delete
+/// others, and nobody would name the first.
+pub(crate) async fn prune(db: &Db, request: &Prune, at: Timestamp) -> SqlResult<Vec<(Key, i64)>> {
+    let (app, model, status) = (request.model.app(), request.model.model(), request.status.as_str());
+    let gone = db
+        .write(
+            Fate::Once,
+            &db.sql.prune,
+            args! {
+                app: TEXT = app, model: TEXT = model, status: TEXT = status, before: INT8 = request.before.as_micros(),
+                limit: INT8 = int(request.limit), at: INT8 = at.as_micros(),
+            },
+        )
+        .await?;
+    gone.iter().map(|row| Ok((rows::key(row)?, rows::get(row, "number")?))).collect()
+}
 
 /// Clears away one step's worth. True where there is more.
 pub(crate) async fn tidy(db: &Db, at: Timestamp) -> SqlResult<bool> {

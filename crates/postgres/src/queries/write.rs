@@ -62,12 +62,15 @@ struct Words<'a> {
     id: Option<&'a str>,
     owner: Option<String>,
     max_retries: i32,
+    timeout_seconds: Option<i32>,
+    deadline_seconds: Option<i32>,
+    run_at: Option<i64>,
     input: &'a str,
 }
 
 impl<'a> Words<'a> {
     fn of(new: &'a NewTask) -> Self {
-        let model = new.id.model_key();
+        let (model, terms) = (new.id.model_key(), new.terms());
         Self {
             app: model.app(),
             model: model.model(),
@@ -76,18 +79,24 @@ impl<'a> Words<'a> {
                 NewId::Assigned(_) => None,
             },
             owner: new.owner.as_deref().map(|owner| text::stored(owner).into_owned()),
-            max_retries: small(new.max_retries),
+            max_retries: small(terms.max_retries),
+            timeout_seconds: terms.timeout_seconds.map(small),
+            deadline_seconds: terms.deadline_seconds.map(small),
+            run_at: new.run_at.map(Timestamp::as_micros),
             input: new.input.as_str(),
         }
     }
 
-    fn args<'b>(&'b self, at: &'b i64) -> [(&'static str, &'b (dyn ToSql + Sync), Type); 7] {
+    fn args<'b>(&'b self, at: &'b i64) -> [(&'static str, &'b (dyn ToSql + Sync), Type); 10] {
         [
             ("app", &self.app, Type::TEXT),
             ("model", &self.model, Type::TEXT),
             ("id", &self.id, Type::TEXT),
             ("owner", &self.owner, Type::TEXT),
             ("max_retries", &self.max_retries, Type::INT4),
+            ("timeout_seconds", &self.timeout_seconds, Type::INT4),
+            ("deadline_seconds", &self.deadline_seconds, Type::INT4),
+            ("run_at", &self.run_at, Type::INT8),
             ("input", &self.input, Type::TEXT),
             ("at", at, Type::INT8),
         ]
@@ -196,6 +205,12 @@ pub(crate) async fn delete(
             return Err(SqlError::Conflict(format!("{key} is started again and again")));
         }
     }
+}
+
+/// How many runs were made ready whose time has come.
+pub(crate) async fn ripen(db: &Db, at: Timestamp) -> SqlResult<usize> {
+    let args = args! { at: INT8 = at.as_micros(), limit: INT8 = int(limits::RIPEN_MAX_RUNS) };
+    Ok(db.write(Fate::Repeat, &db.sql.ripen, args).await?.len())
 }
 
 /// A signal, with the task's number and the node that holds it.

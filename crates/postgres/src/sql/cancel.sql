@@ -7,9 +7,11 @@
 -- atomic     one statement, as append.sql is; the inboxes are locked after the tasks, in the order of their nodes
 WITH asked AS (
     SELECT *
-      FROM unnest(:apps, :models, :ids, :epochs, :nodes, :afters, :runs, :counts, :epochs_after, :froms, :ats, :reasons)
+      FROM unnest(:apps, :models, :ids, :epochs, :nodes, :afters, :runs, :counts, :epochs_after, :froms, :ats, :reasons,
+                  :forgets)
            WITH ORDINALITY
-           AS asked (app, model, id, epoch, node, after, run, count, epoch_after, from_status, at, reason, place)
+           AS asked (app, model, id, epoch, node, after, run, count, epoch_after, from_status, at, reason, forget,
+                     place)
 ), locked AS (
     SELECT task.number, asked.place
       FROM asked
@@ -20,6 +22,7 @@ WITH asked AS (
 ), set AS (
     UPDATE soloist.task
        SET status = 'cancelling', cancellation_reason = asked.reason, updated_at = asked.at,
+           next_run = CASE WHEN asked.forget THEN 0 ELSE task.next_run END,
            last_seq = task.last_seq + asked.count, epoch = asked.epoch_after
       FROM locked
       JOIN asked USING (place)

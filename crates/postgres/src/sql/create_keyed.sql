@@ -13,12 +13,15 @@ WITH assigned AS (
 ), named AS (
     SELECT :id AS id WHERE :id IS NOT NULL UNION ALL SELECT id FROM assigned
 ), made AS (
-    INSERT INTO soloist.task (app, model, id, owner, max_retries, created_at, updated_at)
-    SELECT :app, :model, named.id, :owner, :max_retries, :at, :at FROM named
+    INSERT INTO soloist.task (app, model, id, owner, max_retries, timeout_seconds, deadline_seconds, run_at,
+                              created_at, updated_at)
+    SELECT :app, :model, named.id, :owner, :max_retries, :timeout_seconds, :deadline_seconds, :run_at, :at, :at FROM named
         ON CONFLICT (app, model, id) DO UPDATE
        SET number = nextval('soloist.task_number'), status = 'pending', deleted_at = NULL, attempt = 0,
            claim_id = NULL, run_start_seq = task.last_seq, signals = 0, retry_count = 0,
-           owner = excluded.owner, max_retries = excluded.max_retries,
+           node_losses = 0, store_losses = 0, next_run = 0, owner = excluded.owner, max_retries = excluded.max_retries,
+           timeout_seconds = excluded.timeout_seconds, deadline_seconds = excluded.deadline_seconds,
+           run_at = excluded.run_at,
            created_at = excluded.created_at, updated_at = excluded.updated_at
      WHERE task.status = 'deleted'
     RETURNING *

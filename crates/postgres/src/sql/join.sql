@@ -1,5 +1,5 @@
 -- join: make a process a living node, with the models that it serves.
--- called by  Store::join, before others.sql
+-- called by  Store::join, after slots.sql and before others.sql
 -- guard      no living node has another durability; names are fresh with every start of a process; one that is sent again
 --            because its answer was lost finds its own row, and leaves it as it is
 -- returns    nothing
@@ -15,6 +15,9 @@ WITH joined AS (
 ), told AS (
     INSERT INTO soloist.inbox (node) SELECT id FROM joined
 )
-INSERT INTO soloist.node_model (app, model, node)
-SELECT DISTINCT served.app, served.model, joined.id
-  FROM joined, unnest(:apps, :models) AS served (app, model)
+INSERT INTO soloist.node_model (app, model, node, max_retries, timeout_seconds, deadline_seconds)
+SELECT DISTINCT ON (served.app, served.model)
+       served.app, served.model, joined.id, served.max_retries, served.timeout_seconds, served.deadline_seconds
+  FROM joined,
+       unnest(:apps, :models, :max_retries, :timeouts, :deadlines)
+       AS served (app, model, max_retries, timeout_seconds, deadline_seconds)

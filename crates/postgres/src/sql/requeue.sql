@@ -8,10 +8,10 @@
 WITH asked AS (
     SELECT *
       FROM unnest(:apps, :models, :ids, :epochs, :nodes, :afters, :runs, :counts, :epochs_after, :froms, :ats, :attempts,
-                  :retry_counts)
+                  :retry_counts, :node_losses, :store_losses, :due_ats)
            WITH ORDINALITY
            AS asked (app, model, id, epoch, node, after, run, count, epoch_after, from_status, at, attempt, retry_count,
-                     place)
+                     node_losses, store_losses, due_at, place)
 ), locked AS (
     SELECT task.number, asked.place
       FROM asked
@@ -22,6 +22,7 @@ WITH asked AS (
 ), set AS (
     UPDATE soloist.task
        SET status = 'queued', node = NULL, attempt = asked.attempt, retry_count = asked.retry_count,
+           node_losses = asked.node_losses, store_losses = asked.store_losses, due_at = asked.due_at,
            updated_at = asked.at, place = nextval('soloist.queue_place'),
            last_seq = task.last_seq + asked.count, epoch = asked.epoch_after
       FROM locked

@@ -13,21 +13,21 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage, error::SqlState};
 
 use crate::stage::{plain, schema, within};
 
-const READ_COMMITTED: &str = "READ COMMITTED";
-const REPEATABLE_READ: &str = "REPEATABLE READ";
-const LEVELS: [&str; 3] = [READ_COMMITTED, REPEATABLE_READ, "SERIALIZABLE"];
+pub(crate) const READ_COMMITTED: &str = "READ COMMITTED";
+pub(crate) const REPEATABLE_READ: &str = "REPEATABLE READ";
+pub(crate) const LEVELS: [&str; 3] = [READ_COMMITTED, REPEATABLE_READ, "SERIALIZABLE"];
 
-type Rows = Vec<Vec<Option<String>>>;
+pub(crate) type Rows = Vec<Vec<Option<String>>>;
 
 /// A connection.
 #[derive(Clone)]
-struct Session {
-    client: Arc<Client>,
+pub(crate) struct Session {
+    pub(crate) client: Arc<Client>,
     pid: String,
 }
 
 impl Session {
-    async fn open(level: &str) -> Self {
+    pub(crate) async fn open(level: &str) -> Self {
         let (client, connection) = tokio_postgres::connect(&plain().url(), NoTls).await.unwrap();
         tokio::spawn(connection);
         let session = Self { client: Arc::new(client), pid: String::new() };
@@ -36,7 +36,7 @@ impl Session {
         Self { pid, ..session }
     }
 
-    async fn run(&self, sql: &str) -> Result<Rows, SqlState> {
+    pub(crate) async fn run(&self, sql: &str) -> Result<Rows, SqlState> {
         let said = self.client.simple_query(sql).await.map_err(|error| error.code().unwrap().clone())?;
         let rows = said.iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => {
@@ -48,7 +48,7 @@ impl Session {
     }
 
     /// The same as the store asks: again, where it gave way.
-    async fn ask(&self, sql: &str) -> Rows {
+    pub(crate) async fn ask(&self, sql: &str) -> Rows {
         for _ in 0..100 {
             match self.run(sql).await {
                 Ok(rows) => return rows,
@@ -60,14 +60,14 @@ impl Session {
     }
 
     /// Asks, and returns once it has to wait for somebody.
-    async fn waits(&self, sql: &str) -> JoinHandle<Rows> {
+    pub(crate) async fn waits(&self, sql: &str) -> JoinHandle<Rows> {
         let (session, sql) = (self.clone(), sql.to_owned());
         let asked = tokio::spawn(async move { session.ask(&sql).await });
         self.until_blocked().await;
         asked
     }
 
-    async fn until_blocked(&self) {
+    pub(crate) async fn until_blocked(&self) {
         let watch = Session { pid: String::new(), ..Self::open(READ_COMMITTED).await };
         let blocked = format!("SELECT 1 FROM pg_locks WHERE pid = {} AND NOT granted", self.pid);
         for _ in 0..1_000 {
@@ -81,13 +81,13 @@ impl Session {
 }
 
 /// A schema with two living nodes, and tasks in it.
-struct World {
-    schema: String,
-    setup: Session,
+pub(crate) struct World {
+    pub(crate) schema: String,
+    pub(crate) setup: Session,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let schema = schema();
         drop(PgStore::open_with(&plain().url(), within(&schema)).await.unwrap());
         let world = Self { schema, setup: Session::open(READ_COMMITTED).await };
@@ -102,7 +102,7 @@ impl World {
         world
     }
 
-    async fn task(&self, id: &str, status: &str) {
+    pub(crate) async fn task(&self, id: &str, status: &str) {
         let (node, place) = match status {
             "running" | "cancelling" => ("'n1'", "NULL"),
             "queued" => ("NULL", "1"),
@@ -117,7 +117,7 @@ impl World {
     }
 
     /// A statement in this schema, with values for its names.
-    fn sql(&self, sql: &str, values: &[(&str, &str)]) -> String {
+    pub(crate) fn sql(&self, sql: &str, values: &[(&str, &str)]) -> String {
         let lines: Vec<&str> = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
         let mut sql = lines.join("\n").replace("soloist.", &format!("{}.", self.schema));
         let mut values = values.to_vec();
@@ -128,7 +128,7 @@ impl World {
         sql
     }
 
-    async fn look(&self, sql: &str) -> String {
+    pub(crate) async fn look(&self, sql: &str) -> String {
         let rows = self.setup.run(&self.sql(sql, &[])).await.unwrap();
         let line = |row: Vec<Option<String>>| {
             row.into_iter().map(|v| v.unwrap_or("-".into())).collect::<Vec<_>>().join(" ")
@@ -137,96 +137,134 @@ impl World {
     }
 
     /// Of a node that has seen run 1.
-    fn claim(&self, node: &str, claim_id: &str) -> String {
+    pub(crate) fn claim(&self, node: &str, claim_id: &str) -> String {
         self.claim_after("1", node, claim_id)
     }
 
-    fn claim_after(&self, run: &str, node: &str, claim_id: &str) -> String {
-        let node = format!("'{node}'");
-        self.sql(
-            include_str!("../../src/sql/claim.sql"),
-            &[
-                ("app", "'a'"),
-                ("model", "'M'"),
-                ("id", "'1'"),
-                ("restart", "true"),
-                ("here", "true"),
-                ("node", &node),
-                ("claim_id", claim_id),
-                ("run", run),
-                ("at", "1"),
-            ],
-        )
+    pub(crate) fn claim_after(&self, run: &str, node: &str, claim_id: &str) -> String {
+        self.claim_of("1", &[("run", run), ("node", &format!("'{node}'")), ("claim_id", claim_id)])
     }
 
-    fn claim_keyed(&self, claim_id: &str) -> String {
-        self.sql(
-            include_str!("../../src/sql/claim_keyed.sql"),
-            &[
-                ("app", "'a'"),
-                ("model", "'M'"),
-                ("id", "'1'"),
-                ("restart", "true"),
-                ("here", "true"),
-                ("node", "'n1'"),
-                ("claim_id", claim_id),
-                ("at", "1"),
-                ("subject", "''"),
-                ("call", "'start'"),
-                ("target", "'a/M/1'"),
-                ("key", "'k'"),
-                ("digest", "'d'"),
-            ],
-        )
+    /// Of n1, that has seen run 1, with other values where they are named.
+    pub(crate) fn claim_of(&self, id: &str, more: &[(&str, &str)]) -> String {
+        let id = format!("'{id}'");
+        let usual = [
+            ("app", "'a'"),
+            ("model", "'M'"),
+            ("id", id.as_str()),
+            ("restart", "true"),
+            ("here", "true"),
+            ("max_total", "NULL::integer"),
+            ("node", "'n1'"),
+            ("claim_id", "7"),
+            ("run", "1"),
+            ("at", "1"),
+        ];
+        self.sql(include_str!("../../src/sql/claim.sql"), &[more, &usual].concat())
     }
 
-    fn signals_of(&self, run: &str) -> String {
+    pub(crate) fn claim_keyed(&self, claim_id: &str) -> String {
+        self.claim_keyed_of(&[("claim_id", claim_id)])
+    }
+
+    pub(crate) fn claim_keyed_of(&self, more: &[(&str, &str)]) -> String {
+        let usual = [
+            ("app", "'a'"),
+            ("model", "'M'"),
+            ("id", "'1'"),
+            ("restart", "true"),
+            ("here", "true"),
+            ("max_total", "NULL::integer"),
+            ("after", "NULL::bigint"),
+            ("wanted", "0"),
+            ("node", "'n1'"),
+            ("claim_id", "7"),
+            ("at", "1"),
+            ("subject", "''"),
+            ("call", "'start'"),
+            ("target", "'a/M/1'"),
+            ("key", "'k'"),
+            ("digest", "'d'"),
+        ];
+        self.sql(include_str!("../../src/sql/claim_keyed.sql"), &[more, &usual].concat())
+    }
+
+    pub(crate) fn want(&self, wanted: &str) -> String {
+        let key = [("app", "'a'"), ("model", "'M'"), ("id", "'1'"), ("run", "1"), ("wanted", wanted)];
+        self.sql(include_str!("../../src/sql/want.sql"), &key)
+    }
+
+    pub(crate) fn ripen(&self, at: &str) -> String {
+        self.sql(include_str!("../../src/sql/ripen.sql"), &[("at", at), ("limit", "10")])
+    }
+
+    pub(crate) fn prune(&self) -> String {
+        let old = [
+            ("app", "'a'"),
+            ("model", "'M'"),
+            ("status", "'completed'"),
+            ("before", "5"),
+            ("limit", "10"),
+            ("at", "9"),
+        ];
+        self.sql(include_str!("../../src/sql/prune.sql"), &old)
+    }
+
+    pub(crate) fn signals_of(&self, run: &str) -> String {
         let key =
             [("app", "'a'"), ("model", "'M'"), ("id", "'1'"), ("run", run), ("after", "0"), ("limit", "10")];
         self.sql(include_str!("../../src/sql/signals.sql"), &key)
     }
 
-    fn delete(&self) -> String {
+    pub(crate) fn delete(&self) -> String {
         let key = [("app", "'a'"), ("model", "'M'"), ("id", "'1'"), ("run", "NULL::bigint"), ("at", "1")];
         self.sql(include_str!("../../src/sql/delete.sql"), &key)
     }
 
-    fn create(&self) -> String {
+    pub(crate) fn create(&self) -> String {
         let new = [
             ("app", "'a'"),
             ("model", "'M'"),
             ("id", "'1'::text"),
             ("owner", "NULL"),
             ("max_retries", "0"),
+            ("timeout_seconds", "NULL::integer"),
+            ("deadline_seconds", "NULL::integer"),
+            ("run_at", "NULL::bigint"),
             ("at", "1"),
             ("input", "'2'::text"),
         ];
         self.sql(include_str!("../../src/sql/create.sql"), &new)
     }
 
-    fn active(&self) -> String {
+    pub(crate) fn active(&self) -> String {
         let key = [("app", "'a'"), ("model", "'M'"), ("id", "'1'"), ("asking", "'n1'")];
         self.sql(include_str!("../../src/sql/active.sql"), &key)
     }
 
-    fn claim_queued(&self) -> String {
+    pub(crate) fn claim_queued(&self) -> String {
         self.claim_queued_as("7")
     }
 
-    fn claim_queued_as(&self, claim_id: &str) -> String {
-        let take = [
+    pub(crate) fn claim_queued_as(&self, claim_id: &str) -> String {
+        self.claim_queued_of(&[("claim_id", claim_id)])
+    }
+
+    pub(crate) fn claim_queued_of(&self, more: &[(&str, &str)]) -> String {
+        let usual = [
             ("apps", "ARRAY['a']"),
             ("models", "ARRAY['M']"),
+            ("max_totals", "ARRAY[NULL]::integer[]"),
             ("node", "'n1'"),
-            ("claim_id", claim_id),
+            ("claim_id", "7"),
             ("at", "1"),
             ("heads", "32"),
         ];
-        self.sql(include_str!("../../src/sql/claim_queued.sql"), &take)
+        self.sql(include_str!("../../src/sql/claim_queued.sql"), &[more, &usual].concat())
     }
 
     /// One of the statements of the group commit, for some tasks; a holder is n1 at the beginning of the log.
-    fn group(&self, sql: &str, ids: &[&str], by: By, more: &[(&str, &str)]) -> String {
+    pub(crate) fn group(&self, sql: &str, ids: &[&str], by: By, more: &[(&str, &str)]) -> String {
         let each = |value: &str| format!("ARRAY[{}]", vec![value; ids.len()].join(","));
         let places: Vec<String> = (1..=ids.len()).map(|n| n.to_string()).collect();
         let (node, after, epoch_after) = match by {
@@ -258,47 +296,49 @@ impl World {
             ("ats", each("9")),
             ("attempts", each("2")),
             ("retry_counts", each("1")),
+            ("node_losses", each("1")),
+            ("store_losses", each("0")),
+            ("due_ats", format!("{}::bigint[]", each("NULL"))),
+            ("forgets", each("false")),
             ("final_values", each("'1'")),
             ("error_types", format!("{}::text[]", each("NULL"))),
             ("error_messages", format!("{}::text[]", each("NULL"))),
             ("error_tracebacks", format!("{}::text[]", each("NULL"))),
             ("reasons", format!("{}::text[]", each("'r'"))),
         ];
-        let mut values: Vec<(&str, &str)> =
-            values.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        values.extend(more);
-        self.sql(sql, &values)
+        let usual: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.sql(sql, &[more, &usual].concat())
     }
 
-    fn append(&self, ids: &[&str]) -> String {
+    pub(crate) fn append(&self, ids: &[&str]) -> String {
         self.group(include_str!("../../src/sql/append.sql"), ids, By::Holder, &[])
     }
 
-    fn takeover(&self) -> String {
+    pub(crate) fn takeover(&self) -> String {
         let froms = [("froms", "ARRAY['running']")];
         self.group(include_str!("../../src/sql/requeue.sql"), &["1"], By::Takeover, &froms)
     }
 
-    fn finish(&self, by: By, from: &str, to: &str) -> String {
+    pub(crate) fn finish(&self, by: By, from: &str, to: &str) -> String {
         let (from, to) = (format!("ARRAY['{from}']"), format!("ARRAY['{to}']"));
         let more = [("froms", from.as_str()), ("tos", to.as_str())];
         self.group(include_str!("../../src/sql/finish.sql"), &["1"], by, &more)
     }
 
-    fn cancel(&self) -> String {
+    pub(crate) fn cancel(&self) -> String {
         let froms = [("froms", "ARRAY['running']")];
         self.group(include_str!("../../src/sql/cancel.sql"), &["1"], By::Other, &froms)
     }
 
-    fn renew(&self, now: &str) -> String {
+    pub(crate) fn renew(&self, now: &str) -> String {
         self.sql(include_str!("../../src/sql/renew.sql"), &[("node", "'n1'"), ("now", now)])
     }
 
-    fn bury(&self, now: &str) -> String {
+    pub(crate) fn bury(&self, now: &str) -> String {
         self.sql(include_str!("../../src/sql/bury.sql"), &[("now", now)])
     }
 
-    fn signal(&self) -> String {
+    pub(crate) fn signal(&self) -> String {
         let values = [
             ("app", "'a'"),
             ("model", "'M'"),
@@ -313,7 +353,7 @@ impl World {
 }
 
 #[derive(Clone, Copy)]
-enum By {
+pub(crate) enum By {
     Holder,
     Other,
     /// Raises the epoch.
@@ -321,13 +361,13 @@ enum By {
 }
 
 /// Two connections in a new world with one task.
-async fn meet(level: &str, status: &str) -> (World, Session, Session) {
+pub(crate) async fn meet(level: &str, status: &str) -> (World, Session, Session) {
     let world = World::new().await;
     world.task("1", status).await;
     (world, Session::open(level).await, Session::open(level).await)
 }
 
-const STATE: &str = "SELECT status, run, epoch, node, last_seq FROM soloist.task WHERE id = '1'";
+pub(crate) const STATE: &str = "SELECT status, run, epoch, node, last_seq FROM soloist.task WHERE id = '1'";
 const EVENTS: &str = "SELECT first_seq, epoch FROM soloist.event_batch ORDER BY last_seq";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -608,10 +648,7 @@ async fn a_claim_whose_answer_was_lost_is_found_by_asking_again_under_its_number
 async fn a_claim_that_is_sent_again_starts_no_second_run_where_somebody_has_ended_the_one_that_it_queued() {
     for level in LEVELS {
         let (world, a, b) = meet(level, "pending").await;
-        let queue = world
-            .claim("n1", "7")
-            .replace("CASE WHEN true", "CASE WHEN false")
-            .replace("NOT true", "NOT false");
+        let queue = world.claim_of("1", &[("here", "false")]);
         assert_eq!(a.ask(&queue).await.len(), 1);
         assert_eq!(world.look(STATE).await, "queued 2 5 - 0", "{level}: and the answer is lost");
         assert_eq!(b.ask(&world.claim_queued_as("99")).await.len(), 1, "{level}: it leaves another number");

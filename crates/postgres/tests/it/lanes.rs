@@ -159,7 +159,7 @@ async fn a_queued_run_is_claimed_however_many_before_it_others_have_locked() {
     client.batch_execute("BEGIN; SELECT 1 FROM soloist.task WHERE place <= 150 FOR UPDATE").await.unwrap();
     let take = || QueuedClaim {
         node: stage.node.clone(),
-        models: vec![ModelKey::new("app", "Model").unwrap()],
+        models: vec![(ModelKey::new("app", "Model").unwrap(), None)],
         at: stage.now(),
     };
     let (key, _) = stage.store.claim_queued(take()).await.unwrap().expect("50 are free");

@@ -10,6 +10,7 @@ mod durability;
 mod groups;
 mod interleavings;
 mod lanes;
+mod lifecycle;
 mod open;
 mod plans;
 mod stage;

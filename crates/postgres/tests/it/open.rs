@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use soloist::{Store, TaskFilter};
+use soloist::{
+    Store, TaskFilter,
+    store::{Prune, QueuedClaim},
+};
 use soloist_postgres::{OpenError, PgOptions, PgStore};
 use soloist_test_postgres::Cluster;
 
@@ -27,7 +30,7 @@ async fn of_eight_nodes_that_open_at_once_one_makes_the_tables_and_all_use_them(
             plain().sql(&format!(
                 "SELECT string_agg(version::text, ' ' ORDER BY version) FROM {schema}.migration"
             )),
-            "1 2"
+            "1 2 3"
         );
     }
 }
@@ -49,6 +52,43 @@ async fn an_older_node_goes_on_beside_newer_tables_that_only_add_and_is_told_of_
     migrated(999, 998);
     let refused = PgStore::open_with(&plain().url(), within(&schema)).await.unwrap_err();
     assert!(matches!(refused, OpenError::NewerVersion { found: 999, .. }), "{refused}");
+}
+
+/// What stood in the tables before runs had due times, and models slots.
+#[tokio::test]
+async fn tables_of_an_older_version_are_brought_up_to_date_with_what_they_hold() {
+    let schema = schema();
+    let tables = [
+        include_str!("../../src/migrations/0001_tables.sql"),
+        include_str!("../../src/migrations/0002_queue_of_model.sql"),
+        "CREATE TABLE soloist.migration (version integer PRIMARY KEY, compatible_from integer NOT NULL,
+                                         applied_at timestamptz NOT NULL DEFAULT now());
+         INSERT INTO soloist.migration VALUES (1, 1), (2, 1);
+         INSERT INTO soloist.node (id, joined_at, lease_us, lease_until_us) VALUES ('n', 0, 1, 1);
+         INSERT INTO soloist.node_model (app, model, node) VALUES ('a', 'B', 'n');
+         INSERT INTO soloist.task (app, model, id, status, run, attempt, epoch, node, place, created_at, updated_at,
+                                   completed_at, started_at)
+         VALUES ('a', 'B', '1', 'queued', 1, 1, 0, NULL, 1, 0, 0, NULL, NULL),
+                ('a', 'B', '2', 'running', 1, 1, 1, 'n', NULL, 0, 0, NULL, 0),
+                ('a', 'B', '3', 'completed', 1, 1, 1, NULL, NULL, 0, 0, 5, 0);
+         INSERT INTO soloist.input SELECT number, '{}' FROM soloist.task",
+    ];
+    plain().sql(&format!(
+        "CREATE SCHEMA {schema}; {}",
+        tables.join(";").replace("soloist.", &format!("{schema}."))
+    ));
+    let store = PgStore::open_with(&plain().url(), within(&schema)).await.unwrap();
+    let (model, at) = (soloist::ModelKey::new("a", "B").unwrap(), soloist::Timestamp::from_micros(9));
+    let waits = store.task(&model.with_id("1").unwrap()).await.unwrap().unwrap();
+    assert_eq!((waits.position, waits.due_at, waits.next_run), (Some(1), None, soloist::NextRun::None));
+    assert_eq!(store.serves(&model).await.unwrap(), Some(soloist::RunTerms::default()));
+    let node = soloist::NodeId::from_store("n");
+    let take = |max| QueuedClaim { node: node.clone(), models: vec![(model.clone(), Some(max))], at };
+    assert!(store.claim_queued(take(1)).await.unwrap().is_none(), "one runs, without a slot");
+    assert_eq!(store.claim_queued(take(2)).await.unwrap().map(|(key, _)| key), Some(waits.key));
+    let (status, before) = (soloist::Status::Completed, at);
+    let old = Prune { model: model.clone(), status, before, limit: 10 };
+    assert_eq!(store.prune(old, at).await.unwrap(), [model.with_id("3").unwrap()]);
 }
 
 #[tokio::test]

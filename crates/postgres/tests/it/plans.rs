@@ -29,13 +29,15 @@ fn crowded() -> &'static Database<'static> {
         database.sql(
             "INSERT INTO soloist.node (id, joined_at, lease_us, lease_until_us, dead)
              SELECT 'node-' || n, 0, 1, 1, n > 1 FROM generate_series(0, 40) AS n;
-             INSERT INTO soloist.task (app, model, id, status, run, epoch, node, place, created_at, updated_at, owner)
+             INSERT INTO soloist.task (app, model, id, status, run, epoch, node, place, created_at, updated_at, owner, completed_at, failed_at)
              SELECT 'a', 'M' || n % 10, n::text, status, 1, 1,
                     CASE WHEN status = 'running' THEN 'node-' || n % 3 END,
-                    CASE WHEN status = 'queued' THEN n END, n, n, CASE WHEN n % 100 = 0 THEN 'ada' END
+                    CASE WHEN status = 'queued' THEN n END, n, n, CASE WHEN n % 100 = 0 THEN 'ada' END,
+                    CASE WHEN status = 'completed' THEN n END, CASE WHEN status = 'failed' THEN n END
                FROM (SELECT n, CASE WHEN n % 500 = 0 THEN 'running' WHEN n % 500 = 1 THEN 'queued'
                                     WHEN n % 500 = 2 THEN 'failed' ELSE 'completed' END AS status
                        FROM generate_series(1, 20000) AS n) AS made;
+             INSERT INTO soloist.model_slot (app, model, slot) SELECT 'a', 'M1', n FROM generate_series(1, 3) AS n;
              INSERT INTO soloist.input SELECT number, '{}' FROM soloist.task;
              INSERT INTO soloist.event_batch
              SELECT task, n, n, 1, 1, 10, '[[0,\"t\",1]]'
@@ -78,11 +80,23 @@ fn what_is_asked_of_one_task_uses_its_key() {
     let key = "task_app_model_id_key";
     uses("active", &plan(sql!("active"), &with(&[("asking", "'node-1'")])), key);
     uses("task", &plan(sql!("task"), &with(&[])), key);
-    let claim = [("restart", "true"), ("here", "true"), ("claim_id", "7"), ("node", "'node-1'"), ("at", "1")];
+    let claim = [
+        ("restart", "true"),
+        ("here", "true"),
+        ("claim_id", "7"),
+        ("node", "'node-1'"),
+        ("at", "1"),
+        ("max_total", "3"),
+    ];
     uses("claim", &plan(sql!("claim"), &with(&[&claim[..], &[("run", "1")]].concat())), key);
     let keyed =
         [("subject", "''"), ("call", "'start'"), ("target", "'a/M1/1'"), ("key", "'k'"), ("digest", "'d'")];
-    uses("claim_keyed", &plan(sql!("claim_keyed"), &with(&[&claim[..], &keyed].concat())), key);
+    let asked = [("after", "1"), ("wanted", "1")];
+    uses("claim_keyed", &plan(sql!("claim_keyed"), &with(&[&claim[..], &keyed, &asked].concat())), key);
+    uses("want", &plan(sql!("want"), &with(&[("run", "1"), ("wanted", "1")])), key);
+    let position = plan(sql!("position"), &with(&[("max", "100001")]));
+    uses("position", &position, key);
+    uses("position", &position, "task_queued");
     uses("used", &plan(sql!("used"), &keyed[..4]), "idempotency_pkey");
     uses("delete", &plan(sql!("delete"), &with(&[("run", "1"), ("at", "1")])), key);
     let signal = [("name", "'n'"), ("data", "'1'"), ("at", "1"), ("max", "9")];
@@ -101,10 +115,25 @@ fn what_is_asked_again_and_again_uses_an_index_that_is_small() {
     let held = [("node", "'node-1'"), ("status", "'running'")];
     uses("held", &plan(sql!("held"), &held), "task_held");
     uses("orphans", &plan(sql!("orphans"), &[("limit", "100")]), "task_held");
-    uses("queued", &plan(sql!("queued"), &[]), "task_queued");
+    let waiting = plan(sql!("waiting"), &[]);
+    uses("waiting", &waiting, "task_queued");
+    uses("waiting", &waiting, "task_due");
+    uses("waiting", &waiting, "task_owed");
+    uses("owed", &plan(sql!("owed"), &[("limit", "1000")]), "task_owed");
+    uses("ripen", &plan(sql!("ripen"), &[("at", "1"), ("limit", "1000")]), "task_due");
+    let old = [
+        ("app", "'a'"),
+        ("model", "'M1'"),
+        ("status", "'completed'"),
+        ("before", "100"),
+        ("limit", "10"),
+        ("at", "1"),
+    ];
+    uses("prune", &plan(sql!("prune"), &old), "task_ended");
     let take = [
         ("apps", "ARRAY['a']"),
         ("models", "ARRAY['M1']"),
+        ("max_totals", "ARRAY[3]"),
         ("node", "'node-1'"),
         ("claim_id", "7"),
         ("at", "1"),
@@ -145,6 +174,7 @@ async fn what_waits_for_other_models_costs_a_node_nothing() {
             for (name, value) in [
                 ("apps", "ARRAY['a', 'a']"),
                 ("models", models),
+                ("max_totals", "ARRAY[NULL, NULL]::integer[]"),
                 ("node", "'n'"),
                 ("claim_id", "7"),
                 ("at", "1"),
@@ -205,6 +235,10 @@ fn a_group_commit_goes_by_the_keys_of_its_tasks() {
         ("reasons", "ARRAY['r']"),
         ("attempts", "ARRAY[1]"),
         ("retry_counts", "ARRAY[1]"),
+        ("node_losses", "ARRAY[0]"),
+        ("store_losses", "ARRAY[0]"),
+        ("due_ats", "ARRAY[NULL]::bigint[]"),
+        ("forgets", "ARRAY[true]"),
         ("tos", "ARRAY['failed']"),
         ("final_values", "ARRAY[NULL]"),
         ("error_types", "ARRAY['E']"),
@@ -251,4 +285,128 @@ async fn an_append_leaves_every_index_of_the_task_alone() {
     println!("{in_place} of {updates} updates in place");
     // One was the claim.
     assert!(updates > BATCHES && in_place + 10 >= updates, "{in_place} of {updates} updates in place");
+}
+
+/// How many rows the scans of a plan have looked at.
+fn rows(plan: &str) -> u64 {
+    let number = |line: &str, name: &str| -> Option<u64> {
+        let digits = line.split(name).nth(1)?;
+        digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    };
+    let (mut sum, mut loops) = (0, 1);
+    for line in plan.lines() {
+        if let Some(times) = number(line, "loops=") {
+            loops = times;
+            if line.contains("Scan") {
+                sum += number(line.split("actual").nth(1).unwrap_or_default(), "rows=").unwrap_or_default()
+                    * loops;
+            }
+        }
+        sum += number(line, "Rows Removed by Filter: ").unwrap_or_default() * loops;
+    }
+    sum
+}
+
+/// Places are those of the queue; `due` where they wait for their time.
+fn queue_of(model: &str, count: u32, due: &str) -> String {
+    format!(
+        "INSERT INTO soloist.task (app, model, id, status, run, place, due_at, created_at, updated_at)
+         SELECT 'a', '{model}', place::text, 'queued', 1, place, {due}, 0, 0
+           FROM (SELECT nextval('soloist.queue_place') AS place FROM generate_series(1, {count})) AS made;"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_run_costs_as_much_among_many_that_wait_as_among_few() {
+    let (few, many, late) =
+        (queue_of("M", 100, "NULL"), queue_of("M", 9_900, "NULL"), queue_of("M", 10_000, "99"));
+    let bounds = "INSERT INTO soloist.model_slot (app, model, slot) SELECT 'a', 'M', n FROM generate_series(1, 10) AS n;";
+    for max_totals in ["ARRAY[NULL]::integer[]", "ARRAY[10]"] {
+        // Also where the database does not know yet how many wait.
+        for known in ["ANALYZE soloist.task", "SELECT 1"] {
+            let stage = Stage::<Private>::new().await;
+            let database = &stage.harness.0;
+            let node =
+                "INSERT INTO soloist.node (id, joined_at, lease_us, lease_until_us) VALUES ('n', 0, 1, 1);";
+            database.sql(&format!("{node}{bounds}ALTER TABLE soloist.task SET (autovacuum_enabled = false)"));
+            let cost = |waiting: &str| {
+                database.sql(&format!("{waiting}{known}"));
+                let mut sql = sql!("claim_queued").to_owned();
+                for (name, value) in [
+                    ("apps", "ARRAY['a']"),
+                    ("models", "ARRAY['M']"),
+                    ("max_totals", max_totals),
+                    ("node", "'n'"),
+                    ("claim_id", "7"),
+                    ("at", "1"),
+                    ("heads", "32"),
+                ] {
+                    sql = sql.replace(&format!(":{name}"), value);
+                }
+                let plan = database.sql(&format!("EXPLAIN (ANALYZE, BUFFERS) {sql}"));
+                assert!(rows(&plan) > 30 && plan.contains("task_queued_of_model"), "{plan}");
+                (rows(&plan), pages(&plan))
+            };
+            let (among_few, among_many, beside_late) = (cost(&few), cost(&many), cost(&late));
+            println!("{max_totals}, {known}: {among_few:?}, {among_many:?}, {beside_late:?} rows and pages");
+            for (rows, _) in [among_many, beside_late] {
+                assert!(
+                    rows * 2 <= among_few.0 * 3 && rows < 250,
+                    "{among_few:?}, {among_many:?}, {beside_late:?}"
+                );
+            }
+            assert_eq!(database.sql("SELECT count(*) FROM soloist.task WHERE status = 'running'"), "3");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_in_the_queue_is_counted_among_those_of_its_model_alone() {
+    let stage = Stage::<Private>::new().await;
+    let database = &stage.harness.0;
+    let queue = [queue_of("Other", 20_000, "NULL"), queue_of("M", 300, "NULL"), queue_of("M", 5_000, "99")];
+    database.sql(&format!("{}ANALYZE soloist.task", queue.concat()));
+    let mut sql = sql!("position").to_owned();
+    for (name, value) in [("app", "'a'"), ("model", "'M'"), ("id", "'20200'"), ("max", "100001")] {
+        sql = sql.replace(&format!(":{name}"), value);
+    }
+    assert_eq!(database.sql(&sql), "200");
+    let plan = database.sql(&format!("EXPLAIN (ANALYZE, BUFFERS) {sql}"));
+    assert!(plan.contains("task_queued_of_model") && pages(&plan) < 50, "{plan}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_of_slots_uses_their_key() {
+    let stage = Stage::<Private>::new().await;
+    let database = &stage.harness.0;
+    database.sql(
+        "INSERT INTO soloist.task (app, model, id, status, run, epoch, created_at, updated_at)
+         SELECT 'a', 'Done', n::text, 'completed', 1, 1, 0, 0 FROM generate_series(1, 20000) AS n;
+         INSERT INTO soloist.model_slot
+         SELECT 'a', 'M' || n % 100, n / 100, n, 1 FROM generate_series(100, 20000) AS n;
+         INSERT INTO soloist.node (id, joined_at, lease_us, lease_until_us) VALUES ('n', 0, 1, 1);
+         ANALYZE",
+    );
+    let waiting = queue_of("M1", 10, "NULL");
+    database.sql(&waiting);
+    let mut sql = sql!("claim_queued").to_owned();
+    for (name, value) in [
+        ("apps", "ARRAY['a']"),
+        ("models", "ARRAY['M1']"),
+        ("max_totals", "ARRAY[100]"),
+        ("node", "'n'"),
+        ("claim_id", "7"),
+        ("at", "1"),
+        ("heads", "32"),
+    ] {
+        sql = sql.replace(&format!(":{name}"), value);
+    }
+    let plan = database.sql(&format!("EXPLAIN (ANALYZE, BUFFERS) {sql}"));
+    assert!(!plan.contains("Seq Scan on model_slot") && !plan.contains("Seq Scan on task"), "{plan}");
+    assert!(rows(&plan) < 250, "{plan}");
+    assert_eq!(
+        database
+            .sql("SELECT slot FROM soloist.model_slot JOIN soloist.task ON number = task WHERE node = 'n'"),
+        "1"
+    );
 }

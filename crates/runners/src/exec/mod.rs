@@ -1,9 +1,11 @@
 //! Exec: a command that does the work of an attempt.
 //!
 //! Decides: how an attempt runs from the spawn to its end, and what its exit means: exit code 0 is the command's final
-//! value, anything else a [`Failure`] of the type `ExitCode` or `Signal` with the end of stderr as its traceback.
+//! value, anything else a [`Failure`] of the type `ExitCode` or `Signal` with the end of stderr as its traceback. It is
+//! final where the options name the exit code as final, and where the input does not fit the command's arguments.
 //!
 //! - Its input is on stdin, unless it runs for this process itself (and in `SOLOIST_TASK_INPUT` where it is small). A command need not read it.
+//!   Where the options say so, signals of its run follow it there; the module `feed` says how.
 //! - Its output becomes events as it comes; the module `output` says which.
 //! - It is asked to stop by SIGTERM to its process group, and ended by SIGKILL after a grace. A command that was asked
 //!   counts as stopped however it exits, unless it exits with 0 and has sent a `result` event: then it has finished.
@@ -15,6 +17,7 @@
 //! Never runs a shell unless the model says so, and never buffers output: a command that is faster than the store is
 //! slowed down by its pipe.
 
+mod feed;
 mod lines;
 mod options;
 mod output;
@@ -31,7 +34,7 @@ use std::{
 use async_trait::async_trait;
 use soloist::{Context, Error, Failure, Json, Result, Runner, limits};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt},
     net::unix::pipe,
 };
 use tokio_util::sync::CancellationToken;
@@ -44,7 +47,7 @@ use self::{
 };
 use crate::guard::{Attempt, Guard};
 
-pub use self::options::{Caller, ExecOptions, OptionError};
+pub use self::options::{Caller, ExecOptions, OptionError, Signals};
 
 /// Runs a command for each attempt.
 #[derive(Clone)]
@@ -95,7 +98,7 @@ impl Runner for ExecRunner {
 
         let (status, (), (), ()) = tokio::try_join!(
             supervise(&mut attempt, &context, &exited),
-            feed(stdin, &input, &exited),
+            feed::feed(stdin, &input, self.options.signals, &context, &exited),
             read_stdout(stdout, &context, &exited, &mut so_far),
             read_stderr(stderr, &context, &exited, &mut tail),
         )?;
@@ -104,7 +107,9 @@ impl Runner for ExecRunner {
                 Err(Failure::new("Cancelled", "the command stopped as it was asked to"))
             }
             Exit::ByItself(status) | Exit::Stopped(status) if status.success() => Ok(so_far.value()),
-            Exit::ByItself(status) | Exit::Stopped(status) => Err(failure(status, tail)),
+            Exit::ByItself(status) | Exit::Stopped(status) => {
+                Err(failure(status, tail, &self.options.final_exit_codes))
+            }
         }
     }
 }
@@ -144,17 +149,6 @@ fn guard_lost() -> Failure {
         "GuardLost",
         "the process that watched over the command is gone, and the command was ended with it: it was killed, or the node was stopped or suspended for longer than its lease allows; start the task again",
     )
-}
-
-/// Writes the input, as far as the command reads it, and closes its stdin.
-async fn feed(stdin: Option<pipe::Sender>, input: &Json, exited: &CancellationToken) -> Result<(), Failure> {
-    let Some(mut stdin) = stdin else { return Ok(()) };
-    tokio::select! {
-        // A command that closes its stdin early does not want the rest.
-        _ = stdin.write_all(input.as_str().as_bytes()) => {}
-        () = exited.cancelled() => {}
-    }
-    Ok(())
 }
 
 async fn read_stdout(
@@ -235,8 +229,11 @@ impl<'a> Chunks<'a> {
 }
 
 /// Why an exit is a failure.
-fn failure(status: ExitStatus, tail: Tail) -> Failure {
+fn failure(status: ExitStatus, tail: Tail, final_codes: &[u8]) -> Failure {
     let failure = match status.code() {
+        Some(code) if u8::try_from(code).is_ok_and(|code| final_codes.contains(&code)) => {
+            Failure::new("ExitCode", format!("exit code {code}")).is_final()
+        }
         Some(code) => Failure::new("ExitCode", format!("exit code {code}")),
         None => {
             let shown = status.to_string(); // such as "signal: 11 (SIGSEGV) (core dumped)"

@@ -41,6 +41,24 @@ pub struct ExecOptions {
     pub dir: Option<PathBuf>,
     /// Whose environment and standard input the command gets.
     pub caller: Caller,
+    /// Whether the command hears of the signals that its run is sent. Not together with [`Caller::Itself`], whose
+    /// stdin is somebody else's.
+    pub signals: Signals,
+    /// Exit codes (1 to 255) by which the command says that another attempt would fail as well: such a failure is
+    /// never tried again.
+    pub final_exit_codes: Vec<u8>,
+}
+
+/// How a command hears of the signals that its run is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Signals {
+    /// Not at all: its stdin is the input as it was given, and its end.
+    #[default]
+    None,
+    /// By lines on stdin: the first one is the input, and each further one a signal,
+    /// `{"signal":"NAME","number":N,"data":...}`, in the order in which they were sent, from the first of the run.
+    /// Stdin stays open until the command closes it or exits.
+    Stdin,
 }
 
 /// Who runs a command, and so what it is given beside its arguments.
@@ -74,6 +92,8 @@ pub(super) struct Checked {
     pub(super) pass_env: Vec<String>,
     pub(super) dir: Option<PathBuf>,
     pub(super) caller: Caller,
+    pub(super) signals: Signals,
+    pub(super) final_exit_codes: Vec<u8>,
 }
 
 impl ExecOptions {
@@ -122,6 +142,15 @@ impl ExecOptions {
                 return Err(at("dir", "it is empty; name a directory, or leave the key out"));
             }
         }
+        if let Some(i) = self.final_exit_codes.iter().position(|code| *code == 0) {
+            return Err(at(format!("final_exit_codes[{i}]"), "0 is no failure; name codes from 1 to 255"));
+        }
+        if (self.signals, self.caller) == (Signals::Stdin, Caller::Itself) {
+            return Err(at(
+                "signals",
+                "a command that gets this process's own stdin cannot read signals from it",
+            ));
+        }
         Ok(Checked {
             program,
             arguments,
@@ -130,6 +159,8 @@ impl ExecOptions {
             pass_env: self.pass_env,
             dir: self.dir,
             caller: self.caller,
+            signals: self.signals,
+            final_exit_codes: self.final_exit_codes,
         })
     }
 }
@@ -204,11 +235,19 @@ mod tests {
             (pass(""), "pass_env[0]"),
             (pass("SOLOIST_TASK_RUN"), "pass_env[0]"),
             (ExecOptions { dir: Some("".into()), ..command(&["true"]) }, "dir"),
+            (ExecOptions { final_exit_codes: vec![7, 0], ..command(&["true"]) }, "final_exit_codes[1]"),
+            (
+                ExecOptions { signals: Signals::Stdin, caller: Caller::Itself, ..command(&["true"]) },
+                "signals",
+            ),
         ] {
             assert_eq!(key_of(options).as_deref(), Some(key));
         }
         assert_eq!(key_of(command(&["echo", "{input.a}"])), None);
         assert_eq!(key_of(shell(&["f() { echo ${HOME}; }; f | awk '{print}'"])), None);
         assert_eq!(key_of(env("A", "")), None);
+        let told =
+            ExecOptions { signals: Signals::Stdin, final_exit_codes: vec![1, 255], ..command(&["true"]) };
+        assert_eq!(key_of(told), None);
     }
 }

@@ -41,7 +41,9 @@ pub(super) async fn spawn(
     input: &Json,
     context: &Context,
 ) -> Result<Spawned, Failure> {
-    let arguments = arguments(options, input).map_err(|message| Failure::new("InvalidInput", message))?;
+    // The input and the template are the same at every attempt.
+    let arguments =
+        arguments(options, input).map_err(|message| Failure::new("InvalidInput", message).is_final())?;
     let request = Request {
         program: options.program.clone().into(),
         arguments: arguments.into_iter().map(OsString::from).collect(),

@@ -8,6 +8,8 @@ mod ends;
 mod given;
 mod guard;
 mod output;
+mod retries;
+mod signals;
 mod slow;
 mod stop;
 mod world;

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use soloist::{CancelOptions, Status, limits};
+use soloist::{CancelOptions, ModelOptions, RunTerms, Status, limits};
 
-use crate::world::{Ran, World, is_alive, run, shell, world};
+use crate::world::{Ran, World, exec, is_alive, run, shell, world};
 
 /// Starts a script, waits for its event `up` and cancels the run. Returns the data of `up` and how it ended.
 async fn cancelled(script: &str) -> (Value, Ran) {
@@ -94,5 +94,31 @@ async fn an_attempt_that_is_dropped_takes_its_whole_tree_with_it() {
     let pids = world.watch(&key).await.until("up").await;
     world.coordinator.shutdown(Duration::ZERO).await;
     // What is on record is true: they are gone by now, not soon.
+    assert!(!pids.as_array().unwrap().iter().any(is_alive));
+}
+
+#[tokio::test]
+async fn a_timeout_ends_a_command_that_ignores_sigterm_and_all_that_it_has_started() {
+    let terms = RunTerms { timeout_seconds: Some(1), ..RunTerms::default() };
+    let options = ModelOptions { terms, ..ModelOptions::default() };
+    // What a shell ignores its children ignore as well.
+    let world = World::on_terms(
+        exec(shell(
+            r#"trap '' TERM; sleep 600 & a=$!; setsid sleep 600 & b=$!
+               sh -c 'while :; do sleep 1; done' & echo '{"event":"up","data":['$$','$a','$b','$!']}'
+               while :; do sleep 1; done"#,
+        )),
+        options,
+    )
+    .await;
+    let begun = Instant::now();
+    let (key, run) = world.start("t/Model", "{}").await;
+    let ran = world.ended(&key, run).await;
+    let took = begun.elapsed();
+    assert_eq!(ran.task.status, Status::Cancelled);
+    let at_least = Duration::from_secs(1) + limits::EXEC_TERM_GRACE;
+    assert!(took >= at_least && took < at_least + Duration::from_secs(15), "{took:?}");
+    let pids = ran.of_type("up").remove(0);
+    assert_eq!(pids.as_array().unwrap().len(), 4);
     assert!(!pids.as_array().unwrap().iter().any(is_alive));
 }

@@ -72,9 +72,19 @@ impl World {
     }
 
     pub(crate) async fn on(store: Arc<dyn Store>, runner: impl Runner) -> Self {
+        let options = ModelOptions { max_concurrent: 8, ..ModelOptions::default() };
+        Self::with(store, runner, options).await
+    }
+
+    /// Runs `t/Model` on the terms of its options.
+    pub(crate) async fn on_terms(runner: impl Runner, options: ModelOptions) -> Self {
+        Self::with(fresh_store().await, runner, options).await
+    }
+
+    async fn with(store: Arc<dyn Store>, runner: impl Runner, options: ModelOptions) -> Self {
         let model = "t/Model/1".parse::<Key>().unwrap().model_key().clone();
         let builder = Coordinator::builder(store);
-        let builder = builder.runner(model, Arc::new(runner), ModelOptions { max_concurrent: 8 });
+        let builder = builder.runner(model, Arc::new(runner), options);
         Self { coordinator: soloist_runners::demo::register(builder).open().await.unwrap() }
     }
 

@@ -119,7 +119,11 @@ mod tests {
             retry_count: 0,
             max_retries: 0,
             timeout_seconds: None,
+            deadline_seconds: None,
             run_at: None,
+            due_at: None,
+            position: None,
+            next_run: None,
             node: None,
             last_seq: 0,
         };

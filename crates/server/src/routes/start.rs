@@ -22,7 +22,7 @@ pub(crate) async fn start(
     let idempotency = idempotency::key(&headers)?;
     let start = coordinator.start(&key, StartOptions { policy, idempotency, call: Call::Start }).await?;
     let status = match start {
-        Start::Started { .. } => StatusCode::ACCEPTED,
+        Start::Started { .. } | Start::Next { .. } => StatusCode::ACCEPTED,
         Start::AlreadyActive { .. } | Start::AlreadyFinished { .. } | Start::Replayed { .. } => {
             StatusCode::OK
         }

@@ -117,6 +117,10 @@ async fn open(
     wish: &Wish,
     autostart: Autostart,
 ) -> Result<Response, Problem> {
+    if state.coordinator.leaving().is_cancelled() {
+        // Another server goes on with it.
+        return Err(soloist::Error::Closed.into());
+    }
     let may_start = guard::may_change(headers, &state.options);
     let options = SubscribeOptions {
         from: wish.from,

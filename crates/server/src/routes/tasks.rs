@@ -52,26 +52,35 @@ pub(crate) async fn put(
 }
 
 fn new_task(id: NewId, body: &CreateBody, key: Option<&IdempotencyKey>) -> Result<NewTask, Problem> {
-    if body.timeout_seconds.is_some() {
-        return Err(Problem::not_supported("timeout_seconds"));
-    }
-    if body.run_at.is_some() {
-        return Err(Problem::not_supported("run_at"));
-    }
     let input = match &body.input {
         Some(input) => body::json(input)?,
         None => soloist::Json::parse("{}")?,
     };
+    let run_at = body.run_at.as_deref().map(time).transpose()?;
     let mut task = NewTask {
-        id,
-        input,
-        owner: None,
-        max_retries: body.max_retries.unwrap_or_default(),
-        idempotency: None,
+        max_retries: body.max_retries,
+        timeout_seconds: body.timeout_seconds,
+        deadline_seconds: body.deadline_seconds,
+        run_at,
+        ..NewTask::of(id, input)
     };
-    let then = if body.start == Some(true) { "start" } else { "" };
+    let then = if starts(body) { "start" } else { "" };
     task.idempotency = key.map(|key| Idempotency::create(key, &task, then));
     Ok(task)
+}
+
+/// Whether a create starts its task as well: a time to run at would be of no use without a start.
+fn starts(body: &CreateBody) -> bool {
+    body.start.unwrap_or(body.run_at.is_some())
+}
+
+fn time(text: &str) -> Result<soloist::Timestamp, Problem> {
+    text.parse().map_err(|_| {
+        Problem::new(
+            problem::INVALID_BODY,
+            "run_at is a time as RFC 3339 writes it, such as 2026-11-23T12:00:00Z",
+        )
+    })
 }
 
 /// The answer to a create, after the start that it asked for. A task that was there and is finished stays so: whoever
@@ -109,7 +118,7 @@ async fn created(
         }
     };
     let location = location(&task.key);
-    if body.start == Some(true) {
+    if starts(body) {
         task = started(coordinator, task, key)
             .await
             .map_err(|problem| Problem { location: Some(location.clone()), ..problem })?;

@@ -6,6 +6,7 @@ mod bad_input;
 mod calls;
 mod client;
 mod guards;
+mod lifecycle;
 mod models;
 mod nested;
 mod races;

@@ -34,7 +34,7 @@ pub(crate) async fn coordinator_on(store: Arc<dyn Store>) -> Coordinator {
         .runner(
             ModelKey::new("demo", "One").unwrap(),
             Arc::new(OneAtATime),
-            ModelOptions { max_concurrent: 1 },
+            ModelOptions { max_concurrent: 1, ..ModelOptions::default() },
         )
         .open()
         .await

@@ -28,19 +28,89 @@ use crate::{
     lease::OnLeaseLost,
     limits,
     runner::Native,
+    state::Status,
     store::{Evidence, Store},
+    task::RunTerms,
 };
 
-/// How a model is run here.
+/// How a model is run.
+///
+/// ```
+/// use std::time::Duration;
+/// use soloist::{ModelOptions, RunTerms};
+/// let options = ModelOptions {
+///     max_concurrent: 4,
+///     terms: RunTerms { max_retries: 3, timeout_seconds: Some(600), ..RunTerms::default() },
+///     ..ModelOptions::default()
+/// };
+/// # assert_eq!(options.retry_delay, Duration::from_secs(2));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct ModelOptions {
     /// Most runs of this model at a time in this process; a start beyond it waits in the queue.
     pub max_concurrent: usize,
+    /// Most runs of it at a time over all processes, where it is bounded; all of them should say the same.
+    pub max_concurrent_total: Option<u32>,
+    /// How often a run of it is tried and how long it may take, where its task does not say.
+    pub terms: RunTerms,
+    /// The wait before the first retry of a run; it doubles with each (see [`crate::retry`]).
+    pub retry_delay: Duration,
+    /// What becomes of a run whose attempt has taken too long.
+    pub on_timeout: OnTimeout,
+    /// How long its finished tasks are kept.
+    pub retention: Retention,
+}
+
+/// What becomes of a run whose attempt has taken longer than its timeout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnTimeout {
+    /// It ends as cancelled.
+    #[default]
+    Cancel,
+    /// It is tried again, where it has a retry left.
+    Retry,
+}
+
+/// How long finished tasks are kept, by how they ended; none is for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Those that completed.
+    pub completed: Option<Duration>,
+    /// Those that failed.
+    pub failed: Option<Duration>,
+    /// Those that were cancelled.
+    pub cancelled: Option<Duration>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let kept = Some(limits::RETENTION);
+        Self { completed: kept, failed: kept, cancelled: kept }
+    }
+}
+
+impl Retention {
+    /// Each ending with how long it is kept.
+    pub(super) fn parts(self) -> impl Iterator<Item = (Status, Duration)> {
+        let all = [
+            (Status::Completed, self.completed),
+            (Status::Failed, self.failed),
+            (Status::Cancelled, self.cancelled),
+        ];
+        all.into_iter().filter_map(|(status, kept)| Some((status, kept?)))
+    }
 }
 
 impl Default for ModelOptions {
     fn default() -> Self {
-        Self { max_concurrent: limits::NATIVE_MAX_CONCURRENT }
+        Self {
+            max_concurrent: limits::NATIVE_MAX_CONCURRENT,
+            max_concurrent_total: None,
+            terms: RunTerms::default(),
+            retry_delay: limits::RETRY_DELAY,
+            on_timeout: OnTimeout::default(),
+            retention: Retention::default(),
+        }
     }
 }
 
@@ -66,9 +136,15 @@ impl CoordinatorBuilder {
 
     /// Serves a model that is written in Rust, under `app` and the type's own name of the model.
     #[must_use]
-    pub fn register<T: StreamTask>(mut self, app: &str) -> Self {
+    pub fn register<T: StreamTask>(self, app: &str) -> Self {
+        self.register_with::<T>(app, ModelOptions::default())
+    }
+
+    /// The same, with options.
+    #[must_use]
+    pub fn register_with<T: StreamTask>(mut self, app: &str, options: ModelOptions) -> Self {
         let model = ModelKey::new(app, T::MODEL);
-        self.models.push((model, Arc::new(Native::<T>::new()), ModelOptions::default()));
+        self.models.push((model, Arc::new(Native::<T>::new()), options));
         self
     }
 
@@ -128,11 +204,11 @@ impl CoordinatorBuilder {
             let model = model?;
             let max_concurrent = options.max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
             let slots = Arc::new(Semaphore::new(max_concurrent));
-            if models.insert(model.clone(), Model { runner, slots }).is_some() {
+            if models.insert(model.clone(), Model { runner, slots, options }).is_some() {
                 return Err(Error::invalid("duplicate_model", format!("the model {model} is served twice")));
             }
         }
-        let served = offered(&models).cloned().collect();
+        let served = offered(&models);
         let membership = node::join(&*self.store, &self.terms, served, self.clock.now()).await?;
         let inner = Arc::new(Inner {
             store: self.store,
@@ -150,6 +226,7 @@ impl CoordinatorBuilder {
             sweep: Notify::new(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
+            leaving: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             closing: CancellationToken::new(),
         });
@@ -161,6 +238,7 @@ impl CoordinatorBuilder {
         for part in [
             inner.clone().rejoin().boxed(),
             inner.clone().sweeps().boxed(),
+            inner.clone().cleans().boxed(),
             inner.clone().follow_logs().boxed(),
             inner.clone().follow_inbox().boxed(),
             inner.clone().follow_queue().boxed(),

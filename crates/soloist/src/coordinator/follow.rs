@@ -7,18 +7,18 @@
 //!
 //! Never decides what is true: the log and the rows are read, whatever the hint was.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Notify, watch};
 
 use super::Inner;
 use crate::{
-    Key, Status,
+    Key, Status, Timestamp,
     event::Batch,
     hub::TopicUse,
     lease::RunLease,
     limits,
-    store::{EventRange, QueuedClaim, StoreError, StoreResult},
+    store::{EventRange, QueuedClaim, StoreError, StoreResult, Waiting},
     task::Seq,
 };
 
@@ -30,12 +30,16 @@ struct Looks {
 
 impl Looks {
     async fn next(&mut self) {
+        self.next_within(limits::FOLLOW_ANYWAY).await;
+    }
+
+    async fn next_within(&mut self, wait: Duration) {
         // Many commits, one look.
         tokio::time::sleep(limits::FOLLOW_EVERY).await;
         tokio::select! {
             _ = self.changes.changed() => {}
             () = self.asked.notified() => {}
-            () = tokio::time::sleep(limits::FOLLOW_ANYWAY) => {}
+            () = tokio::time::sleep(wait.min(limits::FOLLOW_ANYWAY)) => {}
         }
         self.changes.mark_unchanged();
     }
@@ -65,16 +69,44 @@ impl Inner {
         }
     }
 
-    /// Follows the queue.
+    /// Follows the queue, and what is owed.
     pub(super) async fn follow_queue(self: Arc<Self>) {
         let mut looks = self.looks(&self.queue);
+        let mut wait = limits::FOLLOW_ANYWAY;
         loop {
-            looks.next().await;
+            looks.next_within(wait).await;
             // A task of its own, so that a shutdown waits for a claim under way and never leaves one without its run.
-            if let Ok(taken) = self.tasks.spawn(self.clone().take_queued()).await {
-                said(taken);
+            match self.tasks.spawn(self.clone().tend_queue()).await {
+                Ok(Ok(until)) => wait = until,
+                Ok(Err(error)) => {
+                    wait = limits::FOLLOW_ANYWAY;
+                    said(Err(error));
+                }
+                Err(_) => wait = limits::FOLLOW_ANYWAY,
             }
         }
+    }
+
+    /// Makes ready what waited for its time, begins what is owed, and takes what waits for a node like this one. Returns how
+    /// long nothing of it is to do, as far as is known.
+    async fn tend_queue(self: Arc<Self>) -> StoreResult<Duration> {
+        if self.draining.is_cancelled() || !self.session().trusted() {
+            return Ok(limits::FOLLOW_ANYWAY);
+        }
+        let (mut waiting, now) = (self.store.waiting().await?, self.clock.now());
+        if waiting.next_due.is_some_and(|due_at| due_at <= now) {
+            while self.store.ripen(now).await? {}
+            waiting = Waiting { ready: true, ..self.store.waiting().await? };
+        }
+        if waiting.owed {
+            self.begin_owed().await?;
+        }
+        if waiting.ready {
+            self.clone().take_queued().await?;
+        }
+        let until = |due_at: Timestamp| due_at.as_micros().saturating_sub(self.clock.now().as_micros());
+        let wait = waiting.next_due.map(|due_at| u64::try_from(until(due_at)).unwrap_or_default());
+        Ok(wait.map_or(limits::FOLLOW_ANYWAY, Duration::from_micros))
     }
 
     /// New events of runs that are held elsewhere, for the viewers here.
@@ -153,9 +185,6 @@ impl Inner {
             if self.draining.is_cancelled() || !session.trusted() {
                 return Ok(());
             }
-            if !self.store.queued().await? {
-                return Ok(());
-            }
             // The slots are taken before the claim, and given back where it found nothing for them.
             let mut slots: Vec<_> = self
                 .models
@@ -166,7 +195,10 @@ impl Inner {
             if slots.is_empty() {
                 return Ok(());
             }
-            let models = slots.iter().map(|(key, _)| (*key).clone()).collect();
+            let models = slots.iter().map(|(key, _)| {
+                ((*key).clone(), self.models.get(key).and_then(|model| model.options.max_concurrent_total))
+            });
+            let models = models.collect();
             let _taking = self.taking.lock().await;
             let claim = QueuedClaim { node: session.node.clone(), models, at: self.clock.now() };
             let Some((key, won)) = self.store.claim_queued(claim).await? else { return Ok(()) };

@@ -66,7 +66,7 @@ pub(super) struct LiveRun {
     pub(super) session: Arc<Session>,
     /// Asks the work to stop, whatever the reason.
     pub(super) cancel: CancellationToken,
-    /// A cancel is on record.
+    /// The work is asked to stop, and dropped after a grace.
     pub(super) cancelled: CancellationToken,
     /// Rises with every signal for this run.
     pub(super) signals: watch::Sender<u64>,
@@ -114,8 +114,14 @@ impl LiveRun {
         })
     }
 
+    /// Asks the work to stop, for another attempt; it is dropped after a grace.
+    pub(super) fn stop(&self) {
+        self.cancelled.cancel();
+        self.cancel.cancel();
+    }
+
     /// A cancel is on record; ask the work to stop.
-    fn cancel(&self, reason: String) {
+    pub(super) fn cancel(&self, reason: String) {
         let mut phase = self.phase();
         if matches!(*phase, Phase::Running) {
             *phase = Phase::Cancelling(reason);
@@ -158,8 +164,9 @@ impl Live {
     /// Takes a start in.
     pub(super) fn arrive(&self, key: &Key, options: StartOptions) -> Arrived {
         let mut tables = self.lock();
-        // What was answered under an idempotency key only the store knows.
+        // What was answered under an idempotency key, and that one more run is wanted, only the store knows.
         if options.idempotency.is_none()
+            && !options.policy.asks_for_more()
             && let Some(answer) = tables.runs.get(key).and_then(|run| run.active())
         {
             return Arrived::Answered(answer);

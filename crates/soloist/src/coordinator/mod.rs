@@ -43,12 +43,12 @@ use crate::{
     key::ModelKey,
     limits,
     state::Policy,
-    store::{EventRange, Signalled, Store},
+    store::{EventRange, Served, Signalled, Store},
     subscription::{Arrival, SubscribeOptions, Subscribed},
-    task::{Create, Delete, NewTask, Run, Seq, Start, StartOptions, Task, TaskFilter, TaskPage},
+    task::{Create, Delete, NewTask, Run, RunTerms, Seq, Start, StartOptions, Task, TaskFilter, TaskPage},
 };
 
-pub use self::builder::{CoordinatorBuilder, ModelOptions};
+pub use self::builder::{CoordinatorBuilder, ModelOptions, OnTimeout, Retention};
 pub use self::settle::{Cancel, CancelOptions};
 
 /// What this process has in hand, by count. All but `viewers` and `kept` are zero when it is idle; `kept` falls to
@@ -92,6 +92,7 @@ pub struct EventPage {
 struct Model {
     runner: Arc<dyn Runner>,
     slots: Arc<Semaphore>,
+    options: ModelOptions,
 }
 
 struct Inner {
@@ -117,6 +118,8 @@ struct Inner {
     tasks: TaskTracker,
     /// Shutdown has begun: no new starts.
     draining: CancellationToken,
+    /// Shutdown has begun, and viewers are served by another process.
+    leaving: CancellationToken,
     /// The grace of the shutdown is over: attempts are given up.
     giving_up: CancellationToken,
     /// Nothing more is written, viewers leave.
@@ -140,7 +143,7 @@ impl Coordinator {
         CoordinatorBuilder::new(store)
     }
 
-    /// Puts a task on record, pending.
+    /// Puts a task on record, pending. What it does not say of its runs its model says.
     ///
     /// # Errors
     /// [`Error::NotFound`] `unknown_model`; [`Error::Refused`] `not_served` for a task of [`ModelKey::OWN_APP`] that this
@@ -149,15 +152,21 @@ impl Coordinator {
     pub async fn create(&self, task: NewTask) -> Result<Create> {
         self.inner.check_open()?;
         task.check()?;
-        match self.inner.models.get(task.id.model_key()) {
-            Some(model) => model.runner.check(&task.input)?,
+        let terms = match self.inner.models.get(task.id.model_key()) {
+            Some(model) => {
+                model.runner.check(&task.input)?;
+                model.options.terms
+            }
             None => self.inner.served_elsewhere(task.id.model_key()).await?,
-        }
-        Ok(self.inner.store.create(task, self.inner.clock.now()).await?)
+        };
+        Ok(self.inner.store.create(task.under(terms), self.inner.clock.now()).await?)
     }
 
     /// Starts a task, unless it is active. Of any number of concurrent calls exactly one is told
     /// [`Start::Started`]. Once called, a start is carried out even if the returned future is dropped.
+    ///
+    /// Under [`Policy::Replace`] it returns when the run that it replaces has ended, which takes as long as its work takes to
+    /// let go, and the next one has begun.
     ///
     /// # Errors
     /// [`Error::NotFound`] `unknown_task` and `unknown_model`; [`Error::Refused`] `not_served` for a task of
@@ -181,13 +190,7 @@ impl Coordinator {
     /// # Errors
     /// [`Error::NotFound`] `unknown_task`; [`Error::Unavailable`].
     pub async fn ended(&self, key: &Key, run: Run) -> Result<Task> {
-        let options = SubscribeOptions { from: crate::From::Tail, follow: false, autostart: false };
-        if let Subscribed::Stream(mut subscription) = self.subscribe(key, options).await?
-            && subscription.task().run == run
-        {
-            while subscription.next().await?.is_some() {}
-        }
-        self.task(key).await
+        self.inner.ended(key, run).await
     }
 
     /// Watches a task.
@@ -195,28 +198,7 @@ impl Coordinator {
     /// # Errors
     /// [`Error::NotFound`] `unknown_task`; with `autostart` also those of [`Coordinator::start`].
     pub async fn subscribe(&self, key: &Key, options: SubscribeOptions) -> Result<Subscribed> {
-        // The wake-up first, then the record: what changes in between is seen by one of the two.
-        let mut topic = self.inner.hub.topic(key);
-        let seen = topic.seen();
-        let task = self.task(key).await?;
-        if task.last_seq < seen {
-            // The store has lost what was kept of this log; see the look at logs in `follow`.
-            self.inner.hub.delete(key);
-            topic = self.inner.hub.topic(key);
-        }
-        let arrival = Arrival {
-            topic,
-            hub: self.inner.hub.clone(),
-            store: self.inner.store.clone(),
-            look: self.inner.look.clone(),
-            closing: self.inner.closing.clone(),
-        };
-        let is_ours = self.inner.models.contains_key(key.model_key()) || !key.model_key().is_own();
-        if options.autostart && is_ours && task.status == crate::Status::Pending {
-            // Somebody else may have started it since it was read, and it may be finished: a viewer starts it once.
-            self.start(key, StartOptions { policy: Policy::Once, ..StartOptions::default() }).await?;
-        }
-        arrival.place(task, options.from, options.follow).await
+        self.inner.subscribe(key, options).await
     }
 
     /// A task's record.
@@ -224,7 +206,7 @@ impl Coordinator {
     /// # Errors
     /// [`Error::NotFound`] `unknown_task`; [`Error::Unavailable`].
     pub async fn task(&self, key: &Key) -> Result<Task> {
-        self.inner.store.task(key).await?.ok_or_else(|| unknown_task(key))
+        self.inner.task(key).await
     }
 
     /// A page of tasks, newest first.
@@ -324,7 +306,7 @@ impl Coordinator {
         if !inner.session().healthy() {
             return Readiness::NoLease;
         }
-        match tokio::time::timeout(within, inner.store.queued()).await {
+        match tokio::time::timeout(within, inner.store.waiting()).await {
             Ok(Ok(_)) => Readiness::Ready,
             Ok(Err(_)) | Err(_) => Readiness::NoStore,
         }
@@ -349,18 +331,30 @@ impl Coordinator {
         self.inner.draining.clone()
     }
 
+    /// Cancelled once a shutdown has begun and another process can serve the viewers: they are sent there at once.
+    #[must_use]
+    pub fn leaving(&self) -> CancellationToken {
+        self.inner.leaving.clone()
+    }
+
     /// Cancelled once a shutdown is through with the work: viewers leave.
     #[must_use]
     pub fn closing(&self) -> CancellationToken {
         self.inner.closing.clone()
     }
 
-    /// Takes no more starts, waits up to `grace` for the work that runs, gives up what is left (on record as failed
-    /// with `NodeLost`) and lets viewers go. May be called more than once; each call returns when all is done.
+    /// Takes no more starts, sends viewers to other processes where there are any, waits up to `grace` for the work that
+    /// runs, hands what is left to other processes (where a task may not be tried again it fails as `Drained`) and lets
+    /// viewers go. May be called more than once; each call returns when all is done.
     pub async fn shutdown(&self, grace: Duration) {
         let inner = &self.inner;
         inner.draining.cancel();
         inner.tasks.close();
+        let node = self.node();
+        let beside = inner.store.beside(&node);
+        if let Ok(Ok(true)) = tokio::time::timeout(limits::READY_WAIT.min(grace), beside).await {
+            inner.leaving.cancel();
+        }
         if tokio::time::timeout(grace, inner.tasks.wait()).await.is_err() {
             inner.giving_up.cancel();
             // The store may be away: then the next process on it ends these runs as what a dead one left.
@@ -370,6 +364,14 @@ impl Coordinator {
         }
         inner.closing.cancel();
         inner.linger.clear();
+        if inner.stuck.load(Ordering::Relaxed) > 0 {
+            // Whoever leaves is dead at once, and another attempt of that work would run beside it. Not renewed any more, the
+            // lease runs out (where the system does not tell of the death first).
+            inner.membership.abandon();
+            return tracing::warn!(
+                "work has not let go; other processes take it over when the lease is over"
+            );
+        }
         let leaving = inner.clone();
         let _ = tokio::task::spawn_blocking(move || leaving.membership.leave()).await;
     }
@@ -390,12 +392,57 @@ impl std::fmt::Debug for Coordinator {
 }
 
 impl Inner {
+    async fn task(&self, key: &Key) -> Result<Task> {
+        self.store.task(key).await?.ok_or_else(|| unknown_task(key))
+    }
+
+    async fn ended(&self, key: &Key, run: Run) -> Result<Task> {
+        let (arrival, task) = self.arrive(key).await?;
+        if task.run == run
+            && let Subscribed::Stream(mut subscription) =
+                arrival.place(task, crate::From::Tail, false).await?
+        {
+            while subscription.next().await?.is_some() {}
+        }
+        self.task(key).await
+    }
+
+    async fn subscribe(self: &Arc<Self>, key: &Key, options: SubscribeOptions) -> Result<Subscribed> {
+        let (arrival, task) = self.arrive(key).await?;
+        let is_ours = self.models.contains_key(key.model_key()) || !key.model_key().is_own();
+        if options.autostart && is_ours && task.status == crate::Status::Pending {
+            // Somebody else may have started it since it was read, and it may be finished: a viewer starts it once.
+            self.start(key, StartOptions { policy: Policy::Once, ..StartOptions::default() }).await?;
+        }
+        arrival.place(task, options.from, options.follow).await
+    }
+
+    /// Lets a viewer in. The wake-up first, then the record: what changes in between is seen by one of the two.
+    async fn arrive(&self, key: &Key) -> Result<(Arrival, Task)> {
+        let mut topic = self.hub.topic(key);
+        let seen = topic.seen();
+        let task = self.task(key).await?;
+        if task.last_seq < seen {
+            // The store has lost what was kept of this log; see the look at logs in `follow`.
+            self.hub.delete(key);
+            topic = self.hub.topic(key);
+        }
+        let arrival = Arrival {
+            topic,
+            hub: self.hub.clone(),
+            store: self.store.clone(),
+            look: self.look.clone(),
+            closing: self.closing.clone(),
+        };
+        Ok((arrival, task))
+    }
+
     fn check_open(&self) -> Result<()> {
         if self.draining.is_cancelled() { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// Whether a node beside this one serves a model, so that its tasks may wait for it.
-    async fn served_elsewhere(&self, model: &ModelKey) -> Result<()> {
+    /// What a model says of its runs that a node beside this one serves, so that its tasks may wait for it.
+    async fn served_elsewhere(&self, model: &ModelKey) -> Result<RunTerms> {
         if model.is_own() {
             return Err(Error::refused(
                 "not_served",
@@ -405,21 +452,27 @@ impl Inner {
                 ),
             ));
         }
-        if self.store.serves(model).await? {
-            return Ok(());
-        }
-        Err(Error::not_found(
-            "unknown_model",
-            format!(
-                "no process serves the model {model}; check its spelling, or add it to the configuration"
-            ),
-        ))
+        self.store.serves(model).await?.ok_or_else(|| {
+            Error::not_found(
+                "unknown_model",
+                format!(
+                    "no process serves the model {model}; check its spelling, or add it to the configuration"
+                ),
+            )
+        })
     }
 }
 
 /// The models that this process offers to the others.
-fn offered(models: &HashMap<ModelKey, Model>) -> impl Iterator<Item = &ModelKey> {
-    models.keys().filter(|model| !model.is_own())
+fn offered(models: &HashMap<ModelKey, Model>) -> Vec<Served> {
+    let offered = models.iter().filter(|(key, _)| !key.is_own());
+    offered
+        .map(|(key, model)| Served {
+            model: key.clone(),
+            terms: model.options.terms,
+            max_total: model.options.max_concurrent_total,
+        })
+        .collect()
 }
 
 fn unknown_task(key: &Key) -> Error {

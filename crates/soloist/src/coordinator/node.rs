@@ -132,6 +132,13 @@ impl Membership {
         leave(&heartbeat);
     }
 
+    /// Renews the lease no more, and leaves it to run out.
+    pub(super) fn abandon(&self) {
+        let mut present = self.present.write().expect("no code panics while it holds the session");
+        // The thread that has the heartbeat ends where nobody can ask it any more.
+        present.leave = mpsc::channel().0;
+    }
+
     /// Goes on under another name; returns what was until now.
     fn replace(&self, next: Present) -> Present {
         let mut present = self.present.write().expect("no code panics while it holds the session");
@@ -152,7 +159,7 @@ pub(super) struct Terms {
 pub(super) async fn join(
     store: &dyn crate::Store,
     terms: &Terms,
-    models: Vec<crate::ModelKey>,
+    models: Vec<crate::store::Served>,
     at: crate::Timestamp,
 ) -> Result<Membership> {
     Ok(Membership { present: RwLock::new(present(store, terms, models, at).await?) })
@@ -161,7 +168,7 @@ pub(super) async fn join(
 async fn present(
     store: &dyn crate::Store,
     terms: &Terms,
-    models: Vec<crate::ModelKey>,
+    models: Vec<crate::store::Served>,
     at: crate::Timestamp,
 ) -> Result<Present> {
     let node = NodeId::random();
@@ -319,7 +326,7 @@ impl Inner {
             session.drop.cancel();
             let mut is_said = false;
             loop {
-                let models = offered(&self.models).cloned().collect();
+                let models = offered(&self.models);
                 match present(&*self.store, &self.terms, models, self.clock.now()).await {
                     Ok(next) => {
                         tracing::info!(was = %session.node, node = %next.session.node, "joined again");

@@ -5,7 +5,7 @@
 //! and the loop goes round. Never writes to the log of a run that its holder may still write to: a cancel of a running
 //! task changes the status and leaves the ending to the holder.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{Inner, unknown_task};
 use crate::{
@@ -13,8 +13,8 @@ use crate::{
     event::{self, Batch, Ending},
     limits,
     state::{Command, EpochChange, Logged, Move, Refusal, next},
-    store::{Applied, Change, Current, Transition, Writer},
-    task::Run,
+    store::{Applied, Change, Current, Rerun, Transition, Writer},
+    task::{NextRun, Run},
 };
 
 /// The reason of a cancel whose caller gave none.
@@ -67,7 +67,12 @@ impl Inner {
         call.await.unwrap_or(Err(Error::Closed))
     }
 
-    async fn cancel_until_answered(&self, key: &Key, reason: &str, only: Option<Run>) -> Result<Cancel> {
+    async fn cancel_until_answered(
+        self: &Arc<Self>,
+        key: &Key,
+        reason: &str,
+        only: Option<Run>,
+    ) -> Result<Cancel> {
         loop {
             let task = self.store.task(key).await?.ok_or_else(|| unknown_task(key))?;
             if let Some(only) = only
@@ -81,19 +86,34 @@ impl Inner {
             }
             let step = match next(task.status, Command::Cancel) {
                 Ok(step) => step,
+                // The task is to stop, and not only this run of it.
+                Err(Refusal::AlreadyCancelling) if only.is_none() && task.next_run != NextRun::None => {
+                    Move { to: task.status, epoch: EpochChange::Keep, logged: Logged::Nothing }
+                }
                 Err(Refusal::AlreadyCancelling) => {
                     self.live.cancel(key, task.epoch, task.cancellation_reason.unwrap_or_default());
                     return Ok(Cancel::Cancelling { run: task.run });
                 }
+                // The run after it is about to begin. Whoever cancels the task means that one as well.
+                Err(_)
+                    if only.is_none()
+                        && task.next_run != NextRun::None
+                        && self.begin_after(key, task.run).await.is_ok() =>
+                {
+                    continue;
+                }
                 Err(_) => return Ok(Cancel::NotRunning { status: task.status }),
             };
+            let rerun = if only.is_some() { Rerun::Keep } else { Rerun::Forget };
+            // Who asked first has given the reason.
+            let reason = task.cancellation_reason.clone().unwrap_or_else(|| reason.to_owned());
             let change = match step.to {
-                Status::Cancelling => Change::Cancelling { reason: reason.to_owned() },
-                _ => Change::Cancelled { reason: reason.to_owned() },
+                Status::Cancelling => Change::Cancelling { reason: reason.clone(), rerun },
+                _ => Change::Cancelled { reason: reason.clone(), rerun },
             };
             match self.settle(key, &Current::from(&task), step, change, None).await? {
                 Settled::Done if step.to == Status::Cancelling => {
-                    self.live.cancel(key, task.epoch, reason.to_owned());
+                    self.live.cancel(key, task.epoch, reason);
                     return Ok(Cancel::Cancelling { run: task.run });
                 }
                 Settled::Done => return Ok(Cancel::Cancelled { run: task.run }),
@@ -115,8 +135,10 @@ impl Inner {
         let at = self.clock.now();
         let event = match (step.logged, ending(&change), &change) {
             (Logged::Terminal, Some(ending), _) => Some(event::terminal(&ending, None, at)),
-            (Logged::Retry, _, Change::Requeued { attempt, .. }) => {
-                failure.map(|failure| event::retry(*attempt, row.max_retries, failure, at))
+            (Logged::Retry, _, Change::Requeued { attempt, due_at, .. }) => {
+                let wait = due_at.map_or(0, |due_at| due_at.as_micros().saturating_sub(at.as_micros()));
+                let wait = Duration::from_micros(u64::try_from(wait).unwrap_or_default());
+                failure.map(|failure| event::retry(*attempt, row.max_retries, wait, failure, at))
             }
             _ => None,
         };
@@ -131,6 +153,8 @@ impl Inner {
                 if let (Some(event), Some(topic)) = (event, self.hub.existing(key)) {
                     topic.show(Arc::new(Batch::new(vec![event.at(last_seq, row.run, epoch_after)])));
                 }
+                // It may wait in the queue now, or one more run may be owed.
+                self.queue.notify_one();
                 Ok(Settled::Done)
             }
             Applied::AlreadyThere | Applied::Moved(_) | Applied::Fenced(Some(_)) => Ok(Settled::Moved),
@@ -152,11 +176,6 @@ fn ending(change: &Change) -> Option<Ending> {
         Change::Append | Change::Cancelling { .. } | Change::Requeued { .. } => None,
         Change::Completed { final_value } => Some(Ending::Completed { final_value: final_value.clone() }),
         Change::Failed { failure } => Some(Ending::Failed { failure: failure.clone() }),
-        Change::Cancelled { reason } => Some(Ending::Cancelled { reason: reason.clone() }),
+        Change::Cancelled { reason, .. } => Some(Ending::Cancelled { reason: reason.clone() }),
     }
-}
-
-/// The failure of an attempt whose node is gone.
-pub(super) fn node_lost(message: &str) -> Failure {
-    Failure::new("NodeLost", message)
 }

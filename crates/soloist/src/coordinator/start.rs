@@ -10,13 +10,17 @@
 //! before the claim and given back if it lost; a start that finds none free, or whose model is served by other nodes
 //! only, goes to the queue by the same claim. A start under an idempotency key shares its trip with nobody: what that
 //! key was told before only the store knows.
+//!
+//! A start that asks for one more run of an active task notes so on its row, by the same claim. When the active run has
+//! ended, whoever looks next begins the one after it, by a claim that names the run that has ended: so it is begun once, and
+//! also where the process dies that was asked. A start that replaces an active run also cancels that run, by its number.
 
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Inner,
+    CancelOptions, Inner,
     live::{Arrived, LiveRun, Waiter},
     node::Session,
     supervise::Attempt,
@@ -26,13 +30,77 @@ use crate::{
     Error, Json, Key, Result,
     idempotency::Idempotency,
     lease::RunLease,
+    limits,
     state::{Place, Policy, Status},
-    store::{Claim, ClaimRequest, Current},
-    task::{Start, StartOptions},
+    store::{Claim, ClaimRequest, Current, StoreResult},
+    task::{Run, Start, StartOptions},
 };
+
+/// The reason of the end of a run that was replaced.
+const REPLACED: &str = "Replaced";
 
 impl Inner {
     pub(super) async fn start(self: &Arc<Self>, key: &Key, options: StartOptions) -> Result<Start> {
+        let is_replacing = options.policy == Policy::Replace;
+        let (answer, replaced, next, is_first) = match self.ask(key, options).await? {
+            Start::Next { run, active, is_first, .. } if is_replacing => (None, active, run, is_first),
+            // Its first use may have come no further than to the promise.
+            replay @ Start::Replayed { started: false, run, .. } if is_replacing && run > 1 => {
+                (Some(replay), run - 1, run, false)
+            }
+            answer => return Ok(answer),
+        };
+        let (inner, key) = (self.clone(), key.clone());
+        let replacing = async move { inner.replace(&key, replaced, next, is_first).await };
+        let done = self.tasks.spawn(replacing).await.unwrap_or(Err(Error::Closed))?;
+        Ok(answer.unwrap_or(done))
+    }
+
+    /// Cancels the run that is to be replaced, and waits until the next one has begun.
+    async fn replace(self: &Arc<Self>, key: &Key, active: Run, next: Run, is_first: bool) -> Result<Start> {
+        // Also where it is not the first: the one that was may have died before it came to this.
+        let options = CancelOptions { reason: Some(REPLACED.to_owned()), run: Some(active) };
+        self.cancel(key, options).await?;
+        tokio::select! {
+            ended = self.ended(key, active) => drop(ended?),
+            // What was promised is on record, and is kept by another process.
+            () = self.draining.cancelled() => return Err(Error::Closed),
+        }
+        Ok(match self.begin_after(key, active).await? {
+            // It has begun; it may be over already.
+            Start::AlreadyActive { run, .. } | Start::AlreadyFinished { run, .. }
+                if is_first && run == next =>
+            {
+                Start::Started { run }
+            }
+            // The whole task was cancelled meanwhile, perhaps.
+            answer => answer,
+        })
+    }
+
+    /// Begins the run that was asked for while the one that has now ended was active, unless it was begun already.
+    pub(super) async fn begin_after(self: &Arc<Self>, key: &Key, ended: Run) -> Result<Start> {
+        // A run that is just claimed is on record before it is known here: its cancel would find nobody, and a comparison of
+        // the record with what runs here would begin it once more.
+        let _taking = self.taking.lock().await;
+        let options = StartOptions::default();
+        let Answers { first, others } = self.ask_store(key, &options, Some(ended)).await?;
+        if matches!(first, Ok(Start::Started { .. })) { others } else { first }
+    }
+
+    /// Begins what is owed: one more run of each task of which one was asked for.
+    pub(super) async fn begin_owed(self: &Arc<Self>) -> StoreResult<()> {
+        for (key, ended) in self.store.owed(limits::LIST_MAX_TASKS).await? {
+            if let Err(error) = self.begin_after(&key, ended).await {
+                // Nobody serves its model now, or the store is away: the next look finds it again.
+                tracing::debug!(task.key = %key, %error, "the next run cannot be begun now; it is tried again");
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer to a start, by memory or by a trip to the store.
+    async fn ask(self: &Arc<Self>, key: &Key, options: StartOptions) -> Result<Start> {
         self.check_open()?;
         let receiver = match self.live.arrive(key, options) {
             Arrived::Answered(answer) => return Ok(answer),
@@ -53,24 +121,33 @@ impl Inner {
     /// One trip for starts of one key that may share it.
     async fn trip(self: &Arc<Self>, key: &Key, options: &StartOptions) -> Answers {
         match self.live.active(key) {
-            Some(active) if options.idempotency.is_none() => Answers::same(Ok(active)),
-            _ => self.ask_store(key, options).await.unwrap_or_else(|error| Answers::same(Err(error))),
+            Some(active) if options.idempotency.is_none() && !options.policy.asks_for_more() => {
+                Answers::same(Ok(active))
+            }
+            _ => self.ask_store(key, options, None).await.unwrap_or_else(|error| Answers::same(Err(error))),
         }
     }
 
-    async fn ask_store(self: &Arc<Self>, key: &Key, options: &StartOptions) -> Result<Answers> {
+    /// Asks the store for a run; where `after` is named only for the one after it.
+    async fn ask_store(
+        self: &Arc<Self>,
+        key: &Key,
+        options: &StartOptions,
+        after: Option<Run>,
+    ) -> Result<Answers> {
         self.check_open()?;
         let session = self.session();
         if !session.trusted() {
             return Err(joining_again());
         }
         // Where no slot is free here, or the model is served elsewhere, a start that wins waits for a node.
-        let slot = match self.models.get(key.model_key()) {
+        let model = self.models.get(key.model_key());
+        let slot = match model {
             Some(model) => match model.slots.clone().try_acquire_owned() {
                 Err(_) if key.model_key().is_own() => return Err(busy(key)),
                 slot => slot.ok(),
             },
-            None => self.served_elsewhere(key.model_key()).await.map(|()| None)?,
+            None => self.served_elsewhere(key.model_key()).await.map(|_| None)?,
         };
         let idempotency = options.idempotency.as_ref();
         let request = ClaimRequest {
@@ -78,6 +155,8 @@ impl Inner {
             node: session.node.clone(),
             policy: options.policy,
             place: if slot.is_some() { Place::Here } else { Place::Queue },
+            after,
+            max_total: model.and_then(|model| model.options.max_concurrent_total),
             idempotency: idempotency.map(|key| Idempotency::start(key, options.call, options.policy)),
             at: self.clock.now(),
         };
@@ -93,6 +172,12 @@ impl Inner {
                 return Ok(Answers { first: Ok(Start::Started { run: row.run }), others: Ok(active(row)) });
             }
             Claim::Active(row) => active(row),
+            Claim::Rerun { current, first } => {
+                return Ok(Answers {
+                    first: Ok(one_more(&current, first)),
+                    others: Ok(one_more(&current, false)),
+                });
+            }
             Claim::Finished(row) => Start::AlreadyFinished { run: row.run, status: row.status },
             Claim::Replayed { started, run, current } => {
                 Start::Replayed { started, run, status: current.status }
@@ -137,6 +222,17 @@ fn active(row: Current) -> Start {
     Start::AlreadyActive { run: row.run, status: row.status, node: row.node, since: row.started_at }
 }
 
+fn one_more(row: &Current, is_first: bool) -> Start {
+    Start::Next {
+        run: row.run + 1,
+        active: row.run,
+        status: row.status,
+        node: row.node.clone(),
+        since: row.started_at,
+        is_first,
+    }
+}
+
 /// Nobody else could take it from a queue.
 fn busy(key: &Key) -> Error {
     Error::refused(
@@ -175,7 +271,9 @@ impl Answers {
         let mut first = Some(self.first);
         for waiter in waiters {
             let answer = first.take().unwrap_or_else(|| self.others.clone());
-            if let Err(unheard @ Ok(Start::Started { .. })) = waiter.answer.send(answer) {
+            if let Err(unheard @ Ok(Start::Started { .. } | Start::Next { is_first: true, .. })) =
+                waiter.answer.send(answer)
+            {
                 first = Some(unheard);
             }
         }
@@ -194,10 +292,13 @@ impl Trips {
         while let Some(waiters) = self.inner.live.next_trip(&self.key) {
             let (alone, shared): (Vec<_>, Vec<_>) =
                 waiters.into_iter().partition(|waiter| waiter.options.idempotency.is_some());
-            let (restart, once): (Vec<_>, Vec<_>) =
-                shared.into_iter().partition(|waiter| waiter.options.policy == Policy::Restart);
-            let trips = [restart, once].into_iter().chain(alone.into_iter().map(|waiter| vec![waiter]));
-            for waiters in trips {
+            let mut shared_by = Policy::ALL.map(|policy| (policy, Vec::new()));
+            for waiter in shared {
+                let of_policy = shared_by.iter_mut().find(|(policy, _)| *policy == waiter.options.policy);
+                of_policy.expect("all policies are there").1.push(waiter);
+            }
+            let shared = shared_by.into_iter().map(|(_, waiters)| waiters);
+            for waiters in shared.chain(alone.into_iter().map(|waiter| vec![waiter])) {
                 if let Some(options) = waiters.first().map(|waiter| waiter.options.clone()) {
                     let answers = self.inner.trip(&self.key, &options).await;
                     answers.tell(waiters);

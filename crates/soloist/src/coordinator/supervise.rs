@@ -1,7 +1,7 @@
 //! One attempt of a run, from the claim to the ending on record.
 //!
-//! Decides: when the work is over (it returned, failed, panicked, did not stop when asked, was fenced, or is given up
-//! by a shutdown) and what goes to the store then. Two things go on side by side: the work, and the writer that takes
+//! Decides: when the work is over (it returned, failed, panicked, its time was over, it did not stop when asked, was fenced,
+//! or is given up by a shutdown) and what goes to the store then. Two things go on side by side: the work, and the writer that takes
 //! what waits in the pipeline, commits it and shows it, batch after batch. When both are through, the ending is one
 //! atomic step: status, result and the one terminal event.
 //!
@@ -16,17 +16,18 @@
 use std::{
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use futures_util::FutureExt as _;
 use tokio::{
     sync::OwnedSemaphorePermit,
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Inner, live::LiveRun, takeover::retries_left};
+use super::{Inner, ModelOptions, OnTimeout, live::LiveRun, takeover::retries_left};
 use crate::{
     Context, Failure, Json,
     event::{self, Batch, Ending, Event},
@@ -34,11 +35,12 @@ use crate::{
     lease::RunLease,
     limits,
     panic::Caught,
-    pipeline::{Closed, Pipeline},
+    pipeline::{Closed, Pipeline, Taken, TimedOut},
+    retry,
     runner::Signals,
     state::{Command, EpochChange, Retries, Status, next},
-    store::{Applied, Change, StoreError, Transition, Writer},
-    task::Seq,
+    store::{Applied, Change, Rerun, StoreError, Transition, Writer},
+    task::{Losses, Seq},
 };
 
 pub(super) struct Attempt {
@@ -46,6 +48,8 @@ pub(super) struct Attempt {
     run: Arc<LiveRun>,
     topic: TopicUse,
     pipeline: Arc<Pipeline>,
+    /// When this attempt began.
+    begun: Instant,
     /// The store refused a write of this attempt: it may not go on.
     lost: CancellationToken,
 }
@@ -64,6 +68,8 @@ enum Outcome {
     StoreLost,
     /// This node had lost its lease before the work was begun.
     NotBegun,
+    /// Its time was over, and it is to be tried again.
+    TimedOut(String),
 }
 
 /// How an attempt came to its end on record.
@@ -89,7 +95,8 @@ enum Lost {
 
 impl Attempt {
     pub(super) fn new(inner: Arc<Inner>, run: Arc<LiveRun>, topic: TopicUse) -> Self {
-        Self { inner, run, topic, pipeline: Arc::new(Pipeline::new()), lost: CancellationToken::new() }
+        let (pipeline, lost) = (Arc::new(Pipeline::new()), CancellationToken::new());
+        Self { inner, run, topic, pipeline, begun: Instant::now(), lost }
     }
 
     fn lease(&self) -> &RunLease {
@@ -137,6 +144,10 @@ impl Attempt {
         let (outcome, (last_seq, written)) = tokio::join!(self.watch(work), self.write());
         let_go(work).await;
         match written {
+            Ok(()) if matches!(outcome, Outcome::GivenUp) && self.may_be_drained() && !work.is_finished() => {
+                // Another attempt must not begin beside it. When this process has ended it is taken over.
+                Ended::Unsettled
+            }
             Ok(()) => self.end(outcome, last_seq).await,
             Err(Lost::Corrupt(what)) => {
                 self.end(Outcome::Failed(Failure::new("StoreCorrupt", what)), last_seq).await
@@ -185,6 +196,7 @@ impl Attempt {
             store: self.inner.store.clone(),
             wake: self.run.signals.subscribe(),
             read: tokio::sync::Mutex::default(),
+            read_any: tokio::sync::Mutex::default(),
         };
         let context = Context::new(
             self.lease().clone(),
@@ -196,15 +208,59 @@ impl Attempt {
         let model = self.inner.models.get(self.lease().key().model_key());
         let runner = model.expect("a run is held for models that are served here").runner.clone();
         let working = self.run.session.work();
+        let is_too_late = self.deadline_left() == Some(Duration::ZERO);
         tokio::spawn(Caught::new(async move {
             let _working = working;
+            if is_too_late {
+                // Nothing of it is done: its run ends.
+                context.cancelled().await;
+                return Err(Failure::new("Timeout", "the run had no time left"));
+            }
             runner.run(input, context).await
         }))
+    }
+
+    fn options(&self) -> &ModelOptions {
+        let model = self.inner.models.get(self.lease().key().model_key());
+        &model.expect("a run is held for models that are served here").options
+    }
+
+    /// Whether a shutdown hands the run to another node: where it may be tried again at all. That counts as no retry.
+    fn may_be_drained(&self) -> bool {
+        self.lease().terms().max_retries > 0 && !self.lease().key().model_key().is_own()
+    }
+
+    /// What is left of the time of the run over all its attempts, where that is bounded.
+    fn deadline_left(&self) -> Option<Duration> {
+        let seconds = self.lease().terms().deadline_seconds?;
+        let over_at = self.lease().since().as_micros().saturating_add(i64::from(seconds) * 1_000_000);
+        let left = over_at.saturating_sub(self.inner.clock.now().as_micros());
+        Some(Duration::from_micros(u64::try_from(left).unwrap_or_default()))
+    }
+
+    /// Ready when the time of the attempt, or that of its run, is over.
+    async fn times_out(&self) -> TimedOut {
+        let terms = self.lease().terms();
+        let attempt = terms.timeout_seconds.map(|seconds| {
+            let left = Duration::from_secs(seconds.into()).saturating_sub(self.begun.elapsed());
+            (left, format!("Timeout after {seconds} s"), self.options().on_timeout == OnTimeout::Retry)
+        });
+        let run = terms.deadline_seconds.zip(self.deadline_left()).map(|(seconds, left)| {
+            (left, format!("Deadline of {seconds} s over all attempts is over"), false)
+        });
+        let first = attempt.into_iter().chain(run).min_by_key(|(left, ..)| *left);
+        let Some((left, reason, is_retried)) = first else { return std::future::pending().await };
+        sleep(left).await;
+        let is_retried =
+            is_retried && retries_left(self.lease().retry_count(), terms.max_retries) == Retries::Left;
+        TimedOut { reason, is_retried }
     }
 
     /// Waits for the end of the work, and closes the pipeline behind it.
     async fn watch(&self, work: &mut JoinHandle<Result<Json, Failure>>) -> Outcome {
         let session = &self.run.session;
+        let (mut timed_out, mut times_out) = (None, Box::pin(self.times_out()));
+        let mut overstays = Box::pin(self.overstays());
         let mut outcome = loop {
             tokio::select! {
                 // Work that finished counts, even if its time is over in the same moment.
@@ -214,16 +270,26 @@ impl Attempt {
                     Ok(Err(failure)) => Outcome::Failed(failure),
                     Err(_) => Outcome::Failed(Failure::new("Aborted", "the runtime dropped the work")),
                 },
-                () = self.overstays() => break Outcome::Dropped,
+                () = &mut overstays => break Outcome::Dropped,
                 () = self.inner.giving_up.cancelled() => break Outcome::GivenUp,
                 () = self.lost.cancelled() => break Outcome::GivenUp,
                 () = session.drop.cancelled() => break Outcome::StoreLost,
+                what = &mut times_out, if timed_out.is_none() => {
+                    // On record before the work is asked to stop: what it does then is not what it did by itself.
+                    timed_out = Some(what.clone());
+                    self.pipeline.time_out(what);
+                }
                 () = session.stop.cancelled(), if !self.run.cancel.is_cancelled() => self.run.cancel.cancel(),
             }
         };
         // By the clock: whatever ended the work because the lease was over may be seen before anybody has said so here.
         if !session.trusted() && matches!(outcome, Outcome::Failed(_)) {
             outcome = Outcome::StoreLost;
+        }
+        if let (Some(TimedOut { reason, is_retried: true }), Outcome::Failed(_) | Outcome::Dropped) =
+            (timed_out, &outcome)
+        {
+            outcome = Outcome::TimedOut(reason);
         }
         if !work.is_finished() {
             self.run.cancel.cancel();
@@ -250,7 +316,21 @@ impl Attempt {
     /// last one, and why it broke off if it did.
     async fn write(&self) -> (Seq, Result<(), Lost>) {
         let mut last_seq = self.lease().start_seq();
-        while let Some(waiting) = self.pipeline.take().await {
+        while let Some(taken) = self.pipeline.take().await {
+            let waiting = match taken {
+                Taken::Events(waiting) => waiting,
+                Taken::TimedOut(what) => match self.write_timeout(what, last_seq).await {
+                    Ok(written) => {
+                        last_seq = written;
+                        continue;
+                    }
+                    Err(lost) => {
+                        self.pipeline.close(Closed::Fenced);
+                        self.lost.cancel();
+                        return (last_seq, Err(lost));
+                    }
+                },
+            };
             let (run, epoch) = (self.lease().run(), self.lease().epoch());
             let events: Vec<Event> = waiting
                 .into_iter()
@@ -278,43 +358,108 @@ impl Attempt {
         (last_seq, Ok(()))
     }
 
+    /// Notes on record that the time is over, then asks the work to stop. Returns the end of the log. A cancel that came first
+    /// has done so already.
+    async fn write_timeout(&self, what: TimedOut, last_seq: Seq) -> Result<Seq, Lost> {
+        let event = event::timeout(&what.reason, self.inner.clock.now());
+        let events = vec![event.at(last_seq + 1, self.lease().run(), self.lease().epoch())];
+        let change = match what.is_retried {
+            true => Change::Append,
+            false => Change::Cancelling { reason: what.reason.clone(), rerun: Rerun::Keep },
+        };
+        tracing::info!(task.key = %self.lease().key(), run = self.lease().run(), reason = %what.reason, "asked to stop");
+        match self.commit(self.transition(events.clone(), last_seq, Status::Running, change)).await? {
+            Applied::Committed { .. } | Applied::AlreadyThere => {
+                let batch = Arc::new(Batch::new(events));
+                let last_seq = batch.last_seq();
+                self.topic.show(batch);
+                match what.is_retried {
+                    true => self.run.stop(),
+                    false => self.run.cancel(what.reason),
+                }
+                Ok(last_seq)
+            }
+            Applied::Moved(row) if row.status == Status::Cancelling && row.last_seq == last_seq => {
+                self.run.cancel(row.cancellation_reason.unwrap_or_default());
+                Ok(last_seq)
+            }
+            Applied::Moved(row) => Err(Lost::Corrupt(format!(
+                "the log ends at {} and not at {last_seq} as its holder wrote it",
+                row.last_seq
+            ))),
+            Applied::Fenced(_) => Err(Lost::Fenced),
+        }
+    }
+
+    /// Whether and when the run goes on with another attempt: retries and losses by then, and the wait. None where it does
+    /// not, by its retries or because its time would be over.
+    fn next_attempt(&self, outcome: &Outcome) -> Option<(u32, Losses, Duration)> {
+        let (retry_count, terms, losses) =
+            (self.lease().retry_count(), self.lease().terms(), self.lease().losses());
+        let counted = |losses, wait| {
+            let is_left = retries_left(retry_count, terms.max_retries) == Retries::Left;
+            let is_in_time = self.deadline_left().is_none_or(|left| wait < left);
+            (is_left && is_in_time).then_some((retry_count + 1, losses, wait))
+        };
+        let delay = || retry::delay(self.options().retry_delay, retry_count + 1);
+        match outcome {
+            Outcome::Failed(failure) if failure.retryable => counted(losses, delay()),
+            Outcome::TimedOut(_) => counted(losses, delay()),
+            // An outage of the store is nobody's failure: the first one costs no retry where there are any.
+            Outcome::StoreLost => {
+                let lost = Losses { store: losses.store + 1, ..losses };
+                let is_free = losses.store == 0 && terms.max_retries > 0;
+                if is_free { Some((retry_count, lost, Duration::ZERO)) } else { counted(lost, delay()) }
+            }
+            Outcome::GivenUp if self.may_be_drained() => Some((retry_count, losses, Duration::ZERO)),
+            // Nothing of it has been done, so it goes on as if it had never been taken; but nobody takes from the queue what
+            // only its own process runs.
+            Outcome::NotBegun if !self.lease().key().model_key().is_own() => {
+                Some((retry_count, losses, Duration::ZERO))
+            }
+            Outcome::Returned(_)
+            | Outcome::Failed(_)
+            | Outcome::Dropped
+            | Outcome::GivenUp
+            | Outcome::NotBegun => None,
+        }
+    }
+
     /// Puts the ending on record. Returns its batch, to be shown once this process has forgotten the run.
     ///
     /// A store that says of its own rows that they are broken is asked again, with a failure that says so, until it
     /// takes it or this process ends: nothing else would end the run.
     async fn end(&self, mut outcome: Outcome, last_seq: Seq) -> Ended {
-        let (retry_count, max_retries) = self.lease().retries();
         let mut held_back = self.pipeline.held_back().map(|event| event.data);
         let mut reason = self.run.ending();
         let mut from = if reason.is_some() { Status::Cancelling } else { Status::Running };
         loop {
+            let next_attempt = self.next_attempt(&outcome);
+            let retries = if next_attempt.is_some() { Retries::Left } else { Retries::Spent };
             let command = match &outcome {
                 Outcome::Returned(_) => Command::Complete,
-                Outcome::Failed(_) => Command::Fail(Retries::Spent),
+                Outcome::Failed(_) | Outcome::TimedOut(_) => Command::Fail(retries),
                 Outcome::Dropped => Command::Drop,
-                Outcome::GivenUp => Command::NodeLost(retries_left(retry_count, max_retries)),
-                // An outage of the store is nobody's failure: where there are retries it costs none.
-                Outcome::StoreLost => Command::NodeLost(retries_left(0, max_retries)),
-                // Nothing of it has been done, so it goes on as if it had never been taken; but nobody takes from the
-                // queue what only its own process runs.
-                Outcome::NotBegun if from == Status::Running && !self.lease().key().model_key().is_own() => {
-                    Command::Drain
-                }
-                Outcome::NotBegun => Command::NodeLost(Retries::Spent),
+                Outcome::GivenUp | Outcome::NotBegun => Command::Drain(retries),
+                Outcome::StoreLost => Command::NodeLost(retries),
             };
             let Ok(step) = next(from, command) else {
                 tracing::error!(task.key = %self.lease().key(), %from, ?command, "no rule ends this run from here");
                 return Ended::Unsettled;
             };
             let (run, epoch, now) = (self.lease().run(), self.lease().epoch(), self.inner.clock.now());
-            let (event, change) = if step.to == Status::Queued {
-                let counted = u32::from(matches!(outcome, Outcome::GivenUp));
-                let (attempt, retry_count) = (self.lease().attempt() + 1, retry_count + counted);
-                let why = event::retry(attempt, max_retries, &lost_failure(&outcome), now);
-                (why, Change::Requeued { attempt, retry_count })
-            } else {
-                let ending = ending(step.to, &outcome, reason.clone());
-                (event::terminal(&ending, held_back.as_ref(), now), ending.into())
+            let (event, change) = match next_attempt.filter(|_| step.to == Status::Queued) {
+                Some((retry_count, losses, wait)) => {
+                    let (attempt, max_retries) =
+                        (self.lease().attempt() + 1, self.lease().terms().max_retries);
+                    let due_at = self.inner.due_after(wait);
+                    let why = event::retry(attempt, max_retries, wait, &failure_of(&outcome), now);
+                    (why, Change::Requeued { attempt, retry_count, losses, due_at })
+                }
+                None => {
+                    let ending = ending(step.to, &outcome, reason.clone());
+                    (event::terminal(&ending, held_back.as_ref(), now), ending.into())
+                }
             };
             let events = vec![event.at(last_seq + 1, run, epoch)];
             let mut transition = self.transition(events.clone(), last_seq, from, change);
@@ -397,22 +542,25 @@ async fn let_go(work: &mut JoinHandle<Result<Json, Failure>>) {
 fn ending(to: Status, outcome: &Outcome, reason: Option<String>) -> Ending {
     match (to, outcome) {
         (Status::Completed, Outcome::Returned(value)) => Ending::Completed { final_value: value.clone() },
-        (Status::Failed, Outcome::Failed(failure)) => Ending::Failed { failure: failure.clone() },
         (Status::Cancelled, _) => {
             Ending::Cancelled { reason: reason.unwrap_or_else(|| super::settle::DEFAULT_REASON.to_owned()) }
         }
-        _ => Ending::Failed { failure: lost_failure(outcome) },
+        _ => Ending::Failed { failure: failure_of(outcome) },
     }
 }
 
-/// Why an attempt ended that neither returned nor failed.
-fn lost_failure(outcome: &Outcome) -> Failure {
+/// Why an attempt ended that did not return.
+fn failure_of(outcome: &Outcome) -> Failure {
     match outcome {
+        Outcome::Failed(failure) => failure.clone(),
+        Outcome::TimedOut(reason) => Failure::new("Timeout", reason.clone()),
         Outcome::StoreLost => {
             Failure::new("StoreLost", "the store could not be reached for so long that the work had to stop")
         }
         Outcome::NotBegun => Failure::new("Drained", "the node lost its lease before the work began"),
-        _ => super::settle::node_lost("the process shut down before the work ended"),
+        Outcome::GivenUp | Outcome::Returned(_) | Outcome::Dropped => {
+            Failure::new("Drained", "the process was shut down before the work ended")
+        }
     }
 }
 
@@ -421,7 +569,7 @@ impl std::convert::From<Ending> for Change {
         match ending {
             Ending::Completed { final_value } => Self::Completed { final_value },
             Ending::Failed { failure } => Self::Failed { failure },
-            Ending::Cancelled { reason } => Self::Cancelled { reason },
+            Ending::Cancelled { reason } => Self::Cancelled { reason, rerun: Rerun::Keep },
         }
     }
 }

@@ -9,15 +9,19 @@
 //! lost is on record as ours and runs nowhere. Such a run is begun; one that had already been stopped here is ended.
 //! Never takes a run from a node that was not marked dead first.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{Inner, node::Session, settle::DEFAULT_REASON};
 use crate::{
-    Failure, Key, Status,
+    Failure, Key, Status, Timestamp,
+    key::ModelKey,
     lease::{RunLease, part},
-    limits,
+    limits, retry,
     state::{Command, Retries, next},
-    store::{Change, Current, Evidence, Held, StoreResult, Won},
+    store::{Change, Current, Evidence, Held, Prune, Rerun, StoreResult, Won},
+    task::{Losses, RunTerms},
 };
 
 /// Whether a run may be tried again.
@@ -36,7 +40,7 @@ impl Inner {
             trust_leases_from += self.terms.lease;
         }
         let mut is_away = false;
-        let (mut looked, mut compared, mut tidied) = (boot.now(), boot.now(), boot.now());
+        let (mut looked, mut compared) = (boot.now(), boot.now());
         loop {
             tokio::select! {
                 () = tokio::time::sleep(limits::SWEEP_EVERY) => {}
@@ -82,8 +86,18 @@ impl Inner {
                     tracing::warn!(%error, "cannot compare the record with what runs here; it is tried again");
                 }
             }
-            if now.saturating_sub(tidied) >= limits::TIDY_EVERY {
-                tidied = now;
+        }
+    }
+
+    /// Clears away what is of no use, and deletes what is old, until this process closes. Apart from the look for dead nodes:
+    /// there may be much of it.
+    pub(super) async fn cleans(self: Arc<Self>) {
+        let (mut tidied, every) = (Instant::now(), self.prune_every());
+        loop {
+            tokio::time::sleep(every).await;
+            self.prune().await;
+            if tidied.elapsed() >= limits::TIDY_EVERY.saturating_sub(every) {
+                tidied = Instant::now();
                 self.tidy().await;
             }
         }
@@ -123,15 +137,37 @@ impl Inner {
             return Err(crate::Error::Corrupt { message: format!("{key} is {} and has a node", row.status) });
         };
         let change = match step.to {
-            Status::Queued => Change::Requeued { attempt: row.attempt + 1, retry_count: row.retry_count + 1 },
+            Status::Queued => {
+                let retry_count = row.retry_count + 1;
+                // The first death of a node is nobody's failure. Of several, the work may be what kills it.
+                let wait = match row.losses.node {
+                    0 => Duration::ZERO,
+                    _ => retry::delay(self.retry_delay(key.model_key()), retry_count),
+                };
+                let losses = Losses { node: row.losses.node + 1, ..row.losses };
+                let due_at = self.due_after(wait);
+                Change::Requeued { attempt: row.attempt + 1, retry_count, losses, due_at }
+            }
             Status::Cancelled => Change::Cancelled {
                 reason: row.cancellation_reason.clone().unwrap_or_else(|| DEFAULT_REASON.to_owned()),
+                rerun: Rerun::Keep,
             },
             _ => Change::Failed { failure: failure.clone() },
         };
         tracing::warn!(task.key = %key, run = row.run, to = %step.to, "a run was left by its node");
         // Where somebody else was first, the next look finds what is left to do.
         self.settle(key, row, step, change, Some(&failure)).await.map(drop)
+    }
+
+    /// The wait before the first retry of a model; of one that is not served here what is usual.
+    fn retry_delay(&self, model: &ModelKey) -> Duration {
+        self.models.get(model).map_or(limits::RETRY_DELAY, |model| model.options.retry_delay)
+    }
+
+    /// When a run that waits may be taken from the queue; none where it need not wait.
+    pub(super) fn due_after(&self, wait: Duration) -> Option<Timestamp> {
+        let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
+        (micros > 0).then(|| Timestamp::from_micros(self.clock.now().as_micros().saturating_add(micros)))
     }
 
     /// Compares what the store says this node holds with what it runs.
@@ -181,7 +217,12 @@ impl Inner {
                 last_seq: row.last_seq,
                 started_at: row.started_at.unwrap_or(task.created_at),
                 retry_count: row.retry_count,
-                max_retries: row.max_retries,
+                terms: RunTerms {
+                    max_retries: task.max_retries,
+                    timeout_seconds: task.timeout_seconds,
+                    deadline_seconds: task.deadline_seconds,
+                },
+                losses: row.losses,
                 input: task.input,
             };
             let lease = RunLease::from_claim(key.clone(), session.node.clone(), &won);
@@ -199,8 +240,9 @@ impl Inner {
 
     /// A run that is ours on record, and that nobody has begun: back into the queue.
     async fn give_back(&self, key: &Key, row: &Current) -> StoreResult<()> {
-        let step = next(row.status, Command::Drain).expect("it is running");
-        let change = Change::Requeued { attempt: row.attempt + 1, retry_count: row.retry_count };
+        let step = next(row.status, Command::Drain(Retries::Left)).expect("it is running");
+        let (attempt, retry_count, losses) = (row.attempt + 1, row.retry_count, row.losses);
+        let change = Change::Requeued { attempt, retry_count, losses, due_at: None };
         let why = Failure::new("Drained", "this node has no free slot for it");
         tracing::warn!(task.key = %key, run.epoch = %row.epoch, "a run is ours on record and has no slot here; it waits for one");
         if let Err(error) = self.settle(key, row, step, change, Some(&why)).await {
@@ -216,6 +258,38 @@ impl Inner {
                 Ok(true) => tokio::time::sleep(limits::TIDY_PAUSE).await,
                 Ok(false) => return,
                 Err(error) => return tracing::warn!(%error, "cannot clear away what is of no use on record"),
+            }
+        }
+    }
+
+    /// How often old tasks are looked for: often beside the shortest time for which any are kept.
+    fn prune_every(&self) -> Duration {
+        let kept = self.models.values().flat_map(|model| model.options.retention.parts());
+        let shortest = kept.map(|(_, kept)| kept / 4).min().unwrap_or(limits::TIDY_EVERY);
+        shortest.clamp(limits::FOLLOW_ANYWAY, limits::TIDY_EVERY)
+    }
+
+    /// Deletes finished tasks whose time is over, in small steps.
+    async fn prune(&self) {
+        let now = self.clock.now();
+        for (key, model) in self.models.iter().filter(|(key, _)| !key.is_own()) {
+            for (status, kept) in model.options.retention.parts() {
+                let kept = i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
+                let before = Timestamp::from_micros(now.as_micros().saturating_sub(kept));
+                let request = Prune { model: key.clone(), status, before, limit: limits::PRUNE_MAX_TASKS };
+                loop {
+                    let gone = match self.store.prune(request.clone(), now).await {
+                        Ok(gone) => gone,
+                        Err(error) => {
+                            return tracing::warn!(%error, "cannot prune old tasks; it is tried again");
+                        }
+                    };
+                    gone.iter().for_each(|key| self.hub.delete(key));
+                    if gone.len() < limits::PRUNE_MAX_TASKS {
+                        break;
+                    }
+                    tokio::time::sleep(limits::TIDY_PAUSE).await;
+                }
             }
         }
     }

@@ -7,7 +7,7 @@
 use super::{Applied, Change, Claim, Current, StoreError, StoreResult, Transition, Writer};
 use crate::{
     state::{Command, Place, Policy, Refusal, Status, next},
-    task::{Delete, Epoch, Run, Seq},
+    task::{Delete, Epoch, NextRun, Run, Seq},
 };
 
 /// What a claim is answered.
@@ -17,6 +17,8 @@ pub enum ClaimVerdict {
     Win,
     /// A run is active.
     Active,
+    /// A run is active (or has just ended), and one more begins when it has ended.
+    Rerun,
     /// Finished, and the policy does not start it again.
     Finished,
     /// The claimer is dead.
@@ -25,23 +27,43 @@ pub enum ClaimVerdict {
 
 /// Judges a claim by the task's row and by whether the claimer is alive.
 #[must_use]
-pub fn claim(row: &Current, policy: Policy, node_alive: bool) -> ClaimVerdict {
+pub fn claim(row: &Current, policy: Policy, after: Option<Run>, node_alive: bool) -> ClaimVerdict {
+    // The run that was promised is begun by a claim that names the one before it, and by no other: so that one start is told
+    // that it has won it. And such a claim begins nothing else: the promise may have been taken back.
+    if !row.status.is_active() {
+        let is_owed = row.status.is_finished() && row.next_run != NextRun::None;
+        match after {
+            Some(after) if after != row.run || !is_owed => return ClaimVerdict::Finished,
+            None if is_owed && policy.restarts() => return ClaimVerdict::Rerun,
+            Some(_) | None => {}
+        }
+    }
     // Where the run would go makes no difference to whether the start wins.
     match next(row.status, Command::Start(policy, Place::Here)) {
         Err(Refusal::AlreadyFinished) => ClaimVerdict::Finished,
         Err(_) => ClaimVerdict::Active,
+        Ok(_) if row.status.is_active() => ClaimVerdict::Rerun,
         Ok(_) if node_alive => ClaimVerdict::Win,
         Ok(_) => ClaimVerdict::NodeDead,
     }
 }
 
-/// The answer to a claim that did not win, from the row that a store read for it; `None` where that row is startable,
-/// so that the claim must be tried again.
+/// The answer to a claim that writes nothing, from the row that a store read for it; `None` where that row is startable, or
+/// where it is to be noted that one more run is wanted, so that the claim must be tried (again).
 #[must_use]
-pub fn lost_claim(row: Option<Current>, policy: Policy, node_alive: bool) -> Option<Claim> {
+pub fn lost_claim(
+    row: Option<Current>,
+    policy: Policy,
+    after: Option<Run>,
+    node_alive: bool,
+) -> Option<Claim> {
     let Some(row) = row else { return Some(Claim::Missing) };
-    match claim(&row, policy, node_alive) {
+    match claim(&row, policy, after, node_alive) {
         ClaimVerdict::Win => None,
+        ClaimVerdict::Rerun if row.next_run >= NextRun::wanted(policy) || row.status.is_finished() => {
+            Some(Claim::Rerun { current: row, first: false })
+        }
+        ClaimVerdict::Rerun => None,
         ClaimVerdict::Active => Some(Claim::Active(row)),
         ClaimVerdict::Finished => Some(Claim::Finished(row)),
         ClaimVerdict::NodeDead => Some(Claim::NodeDead),

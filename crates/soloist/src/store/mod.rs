@@ -22,7 +22,7 @@ use crate::{
     idempotency::Idempotency,
     key::ModelKey,
     state::{Place, Policy, Status},
-    task::{Create, Delete, Epoch, NewTask, Run, Seq, Task, TaskFilter, TaskPage},
+    task::{Create, Delete, Epoch, Losses, NewTask, NextRun, Run, RunTerms, Seq, Task, TaskFilter, TaskPage},
 };
 
 /// Why a store could not be asked. Races are not errors; they are in each method's outcome.
@@ -79,6 +79,10 @@ pub struct Current {
     pub retry_count: u32,
     /// Retries that a run may have.
     pub max_retries: u32,
+    /// Attempts of its newest run that were lost.
+    pub losses: Losses,
+    /// Whether one more run begins when the newest one has ended.
+    pub next_run: NextRun,
 }
 
 impl From<&Task> for Current {
@@ -94,6 +98,8 @@ impl From<&Task> for Current {
             cancellation_reason: task.cancellation_reason.clone(),
             retry_count: task.retry_count,
             max_retries: task.max_retries,
+            losses: task.losses,
+            next_run: task.next_run,
         }
     }
 }
@@ -106,9 +112,20 @@ pub struct NewNode {
     /// How long it lives after each renewal.
     pub lease: Duration,
     /// The models that it serves.
-    pub models: Vec<ModelKey>,
+    pub models: Vec<Served>,
     /// The time that goes on record as `joined_at`.
     pub at: Timestamp,
+}
+
+/// A model that a node serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// The model.
+    pub model: ModelKey,
+    /// What it says of its runs, for tasks that are created elsewhere.
+    pub terms: RunTerms,
+    /// Most runs of it at a time over all nodes, where it is bounded.
+    pub max_total: Option<u32>,
 }
 
 /// How the renewal of a lease was answered.
@@ -154,10 +171,15 @@ pub struct ClaimRequest {
     pub key: Key,
     /// The node; it must be alive.
     pub node: NodeId,
-    /// Whether a finished task is startable.
+    /// What becomes of a task that was started before.
     pub policy: Policy,
-    /// Whether the claimer runs it, or it waits for a node that does.
+    /// Whether the claimer runs it, or it waits for a node that does. It waits in any case where its time has not come, or
+    /// where as many of its model run as `max_total` says, or others of it wait.
     pub place: Place,
+    /// Only the run that is owed after this one, where it is the newest.
+    pub after: Option<Run>,
+    /// Most runs of its model at a time over all nodes.
+    pub max_total: Option<u32>,
     /// The key under which this very request may be sent again.
     pub idempotency: Option<Idempotency>,
     /// The time that goes on record as `started_at`.
@@ -179,8 +201,10 @@ pub struct Won {
     pub started_at: Timestamp,
     /// Retries of the run so far.
     pub retry_count: u32,
-    /// Retries that a run may have.
-    pub max_retries: u32,
+    /// What its task says of its runs.
+    pub terms: RunTerms,
+    /// Attempts of the run that were lost so far.
+    pub losses: Losses,
     /// What the task was given.
     pub input: Json,
 }
@@ -205,6 +229,14 @@ pub enum Claim {
     KeyReused,
     /// A run is active. Nothing was written and no row was locked for long.
     Active(Current),
+    /// A run is active, and one more begins when it has ended, as the policy asks for; or one has ended, and the one that was
+    /// asked for is about to begin, by a claim that names the one that has ended.
+    Rerun {
+        /// The row.
+        current: Current,
+        /// Whether it is this claim that has asked for it first.
+        first: bool,
+    },
     /// The task is finished, and the policy does not start it again.
     Finished(Current),
     /// There is no such task.
@@ -260,6 +292,8 @@ pub enum Change {
     Cancelling {
         /// Why.
         reason: String,
+        /// What becomes of one more run that was asked for.
+        rerun: Rerun,
     },
     /// -> queued, for another attempt of the same run; the node is taken off the row.
     Requeued {
@@ -267,6 +301,10 @@ pub enum Change {
         attempt: u32,
         /// Retries of the run by then.
         retry_count: u32,
+        /// Attempts of the run that were lost by then.
+        losses: Losses,
+        /// When it may be taken from the queue; none: at once.
+        due_at: Option<Timestamp>,
     },
     /// -> completed; the node is taken off the row.
     Completed {
@@ -282,7 +320,18 @@ pub enum Change {
     Cancelled {
         /// Why.
         reason: String,
+        /// What becomes of one more run that was asked for.
+        rerun: Rerun,
     },
+}
+
+/// What becomes of one more run that was asked for while another is active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rerun {
+    /// It begins when that one has ended.
+    Keep,
+    /// It does not: the whole task is cancelled, and not only one run of it.
+    Forget,
 }
 
 impl Change {
@@ -350,10 +399,34 @@ pub struct Held {
 pub struct QueuedClaim {
     /// The node; it must be alive.
     pub node: NodeId,
-    /// The models that it has a free slot for.
-    pub models: Vec<ModelKey>,
+    /// The models that it has a free slot for, each with the most runs of it at a time over all nodes.
+    pub models: Vec<(ModelKey, Option<u32>)>,
     /// The time that goes on record as `started_at`, where the run has none yet.
     pub at: Timestamp,
+}
+
+/// What there is to do beside what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waiting {
+    /// Runs wait for a node, of whatever model.
+    pub ready: bool,
+    /// When the next one that waits for its time may be taken.
+    pub next_due: Option<Timestamp>,
+    /// Runs have ended after which one more is to begin.
+    pub owed: bool,
+}
+
+/// Which finished tasks are old.
+#[derive(Debug, Clone)]
+pub struct Prune {
+    /// Of this model.
+    pub model: ModelKey,
+    /// How they ended.
+    pub status: Status,
+    /// They ended before.
+    pub before: Timestamp,
+    /// At most so many.
+    pub limit: usize,
 }
 
 /// Which events of a task are wanted, in the order of `seq`.
@@ -423,8 +496,11 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
-    /// Whether any living node serves a model.
-    async fn serves(&self, model: &ModelKey) -> StoreResult<bool>;
+    /// What a model says of its runs, where any living node serves it. Where several do, any of them.
+    async fn serves(&self, model: &ModelKey) -> StoreResult<Option<RunTerms>>;
+
+    /// Whether another living node serves anything.
+    async fn beside(&self, node: &NodeId) -> StoreResult<bool>;
 
     /// Creates a task, unless one of that name is there. Assigned ids rise from 1 within a model, skip those that are
     /// taken, and may have gaps. A task whose key was deleted goes on from the run, the epoch and the seq of the deleted
@@ -437,12 +513,20 @@ pub trait Store: Send + Sync + 'static {
     /// same step, also by a claim that loses.
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim>;
 
-    /// Makes a node the holder of the next epoch of the task that was queued first among those of its models; none
-    /// where nothing waits for it, or the node is not alive.
+    /// Makes a node the holder of the next epoch of the task that was queued first among those of its models whose time has
+    /// come, and of which fewer run than `max_total` says; none where nothing waits for it, or the node is not alive.
     async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>>;
 
-    /// Whether anything waits in the queue, of whatever model. A hint, which costs a read; the claim alone decides.
-    async fn queued(&self) -> StoreResult<bool>;
+    /// What there is to do beside what runs. A hint, which costs a read; the claim alone decides.
+    async fn waiting(&self) -> StoreResult<Waiting>;
+
+    /// Makes ready what waits in the queue and whose time has come, in small steps: it keeps the place that it was queued at.
+    /// True where there may be more.
+    async fn ripen(&self, at: Timestamp) -> StoreResult<bool>;
+
+    /// Up to `limit` finished tasks of which one more run is to begin, with the run that has ended; only of models that a
+    /// living node serves.
+    async fn owed(&self, limit: usize) -> StoreResult<Vec<(Key, Run)>>;
 
     /// Applies a transition: compare, append, set, in one atomic step. Concurrent calls may share one commit; each
     /// gets its own answer, and one fenced writer never fails the others.
@@ -481,6 +565,10 @@ pub trait Store: Send + Sync + 'static {
     /// Deletes a task with its events and signals, unless it is active. Its key keeps a tombstone, from which a new task
     /// of that key goes on. Where `run` is named, only a task whose last run that is, and which has ended.
     async fn delete(&self, key: &Key, run: Option<Run>, at: Timestamp) -> StoreResult<Delete>;
+
+    /// Deletes some tasks that ended long ago, oldest first, each as [`Store::delete`] does, and none of which one more run is
+    /// to begin. Returns their keys.
+    async fn prune(&self, request: Prune, at: Timestamp) -> StoreResult<Vec<Key>>;
 
     /// Puts a signal on record for the active run, or for the next run of a pending task. Numbered under the task's
     /// row lock.

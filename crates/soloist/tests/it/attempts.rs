@@ -152,7 +152,7 @@ async fn a_shutdown_waits_for_work_and_records_what_it_gives_up() {
     coordinator.shutdown(Duration::from_millis(200)).await;
     assert_eq!(coordinator.task(&quick).await.unwrap().status, Status::Completed);
     let task = coordinator.task(&endless).await.unwrap();
-    assert_eq!((task.status, task.failure.unwrap().error_type.as_str()), (Status::Failed, "NodeLost"));
+    assert_eq!((task.status, task.failure.unwrap().error_type.as_str()), (Status::Failed, "Drained"));
     assert_eq!(drain(&mut viewer).await.last().unwrap().event_type.as_str(), "error");
     let late = coordinator.start(&quick, soloist::StartOptions::default()).await;
     assert_eq!(late.unwrap_err().code(), "shutting_down");

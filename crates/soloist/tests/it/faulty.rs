@@ -368,7 +368,7 @@ async fn a_look_at_an_empty_queue_takes_no_slot_from_a_start() {
 async fn a_run_whose_claim_was_lost_waits_for_a_slot_where_none_is_free() {
     let line = Arc::new(Line(Faults { lose_claims: AtomicUsize::new(1), ..Faults::default() }));
     let model = soloist::ModelKey::new("t", "One").unwrap();
-    let options = soloist::ModelOptions { max_concurrent: 1 };
+    let options = soloist::ModelOptions { max_concurrent: 1, ..soloist::ModelOptions::default() };
     let runner = Arc::new(crate::models::OneAtATime);
     let coordinator = soloist::Coordinator::builder(line.clone()).runner(model, runner, options);
     let coordinator = coordinator.lease(Duration::from_secs(2)).open().await.unwrap();

@@ -4,6 +4,7 @@
 
 mod attempts;
 mod faulty;
+mod lifecycle;
 mod models;
 mod nodes;
 mod starts;

@@ -64,7 +64,8 @@ async fn until_status(coordinator: &Coordinator, key: &Key, status: Status) -> s
 
 async fn create_with_retries(coordinator: &Coordinator, key: &str, max_retries: u32) -> Key {
     let key: Key = key.parse().unwrap();
-    let new = NewTask { max_retries, ..NewTask::named(key.clone(), Json::parse("{}").unwrap()) };
+    let new =
+        NewTask { max_retries: Some(max_retries), ..NewTask::named(key.clone(), Json::parse("{}").unwrap()) };
     coordinator.create(new).await.unwrap();
     key
 }
@@ -192,9 +193,9 @@ async fn a_process_that_leaves_is_not_waited_for() {
     a.shutdown(Duration::ZERO).await;
     start(&b, &key).await;
     let model = Wait::MODEL;
-    assert!(Store::serves(&store, &soloist::ModelKey::new("t", model).unwrap()).await.unwrap());
+    assert!(Store::serves(&store, &soloist::ModelKey::new("t", model).unwrap()).await.unwrap().is_some());
     b.shutdown(Duration::ZERO).await;
-    assert!(!Store::serves(&store, &soloist::ModelKey::new("t", model).unwrap()).await.unwrap());
+    assert!(Store::serves(&store, &soloist::ModelKey::new("t", model).unwrap()).await.unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -133,7 +133,11 @@ async fn unknown_tasks_models_and_inputs_are_refused_and_nothing_is_created() {
 async fn whoever_sees_the_end_finds_the_slot_free() {
     let model = soloist::ModelKey::new("t", "One").unwrap();
     let coordinator = soloist::Coordinator::builder(std::sync::Arc::new(soloist::MemoryStore::new()))
-        .runner(model, std::sync::Arc::new(crate::models::Quick), soloist::ModelOptions { max_concurrent: 1 })
+        .runner(
+            model,
+            std::sync::Arc::new(crate::models::Quick),
+            soloist::ModelOptions { max_concurrent: 1, ..soloist::ModelOptions::default() },
+        )
         .open()
         .await
         .unwrap();

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 use soloist::{
     Event, Failure, Json, Seq,
-    store::{Applied, Change, Transition, Writer, guard},
+    store::{Applied, Change, Rerun, Transition, Writer, guard},
 };
 
 use super::{int, read, write};
@@ -25,19 +25,24 @@ struct Set {
 pub(crate) fn apply(conn: &Connection, t: &Transition) -> SqlResult<Applied> {
     let set = match &t.change {
         Change::Append => compare_and_set(conn, t, include_str!("../sql/append.sql"), &[])?,
-        Change::Cancelling { reason } => {
-            let set = named_params! { ":from": t.from.as_str(), ":reason": reason, ":at": t.at.as_micros() };
+        Change::Cancelling { reason, rerun } => {
+            let set = named_params! {
+                ":from": t.from.as_str(), ":reason": reason, ":at": t.at.as_micros(),
+                ":forget": *rerun == Rerun::Forget,
+            };
             compare_and_set(conn, t, include_str!("../sql/cancel.sql"), set)?
         }
-        Change::Requeued { attempt, retry_count } => {
+        Change::Requeued { attempt, retry_count, losses, due_at } => {
             let set = named_params! {
                 ":from": t.from.as_str(), ":attempt": attempt, ":retry_count": retry_count, ":at": t.at.as_micros(),
+                ":node_losses": losses.node, ":store_losses": losses.store,
+                ":due_at": due_at.map(soloist::Timestamp::as_micros),
             };
             compare_and_set(conn, t, include_str!("../sql/requeue.sql"), set)?
         }
         Change::Completed { final_value } => finish(conn, t, Some(final_value), None, None)?,
         Change::Failed { failure } => finish(conn, t, None, Some(failure), None)?,
-        Change::Cancelled { reason } => finish(conn, t, None, None, Some(reason))?,
+        Change::Cancelled { reason, .. } => finish(conn, t, None, None, Some(reason))?,
     };
     let Some(set) = set else { return refused(conn, t) };
     match &t.writer {
@@ -64,8 +69,9 @@ fn finish(
     failure: Option<&Failure>,
     reason: Option<&String>,
 ) -> SqlResult<Option<Set>> {
+    let is_forgotten = matches!(t.change, Change::Cancelled { rerun: Rerun::Forget, .. });
     let set = named_params! {
-        ":from": t.from.as_str(), ":to": t.change.to().map(|to| to.as_str()), ":at": t.at.as_micros(),
+        ":forget": is_forgotten, ":from": t.from.as_str(), ":to": t.change.to().map(|to| to.as_str()), ":at": t.at.as_micros(),
         ":final_value": final_value.map(Json::as_str), ":reason": reason,
         ":error_type": failure.map(|f| &f.error_type), ":error_message": failure.map(|f| &f.message),
         ":error_traceback": failure.and_then(|f| f.traceback.as_ref()),

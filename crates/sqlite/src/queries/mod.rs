@@ -8,9 +8,11 @@ mod tidy;
 mod write;
 
 pub(crate) use apply::apply;
-pub(crate) use read::{active, events, held, inbox, list, orphans, queued, serves, signals, task};
-pub(crate) use tidy::{dead, forget, tidy};
-pub(crate) use write::{claim, claim_queued, create, delete, signal};
+pub(crate) use read::{
+    active, beside, events, held, inbox, list, orphans, owed, serves, signals, task, waiting,
+};
+pub(crate) use tidy::{dead, forget, prune, tidy};
+pub(crate) use write::{claim, claim_queued, create, delete, ripen, signal};
 
 /// A number of ours as SQLite keeps it. What is larger than it can keep lies beyond every row.
 pub(crate) fn int(n: impl TryInto<i64>) -> i64 {

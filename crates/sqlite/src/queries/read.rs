@@ -4,13 +4,13 @@
 
 use rusqlite::{Connection, OptionalExtension, Rows, ToSql, named_params};
 use soloist::{
-    Event, Key, ModelKey, NodeId, Run, Status, Task, TaskFilter, TaskPage, limits,
-    store::{EventRange, Held, Signal},
+    Event, Key, ModelKey, NodeId, Run, RunTerms, Status, Task, TaskFilter, TaskPage, limits,
+    store::{EventRange, Held, Signal, Waiting},
 };
 
 use super::int;
 use crate::{
-    error::SqlResult,
+    error::{SqlError, SqlResult},
     rows::{self, Active},
 };
 
@@ -47,21 +47,51 @@ pub(crate) fn inbox(conn: &Connection, node: &NodeId) -> SqlResult<u64> {
     Ok(inbox.unwrap_or_default())
 }
 
-pub(crate) fn queued(conn: &Connection) -> SqlResult<bool> {
-    Ok(conn.prepare_cached(include_str!("../sql/queued.sql"))?.query_row([], |row| row.get(0))?)
+pub(crate) fn waiting(conn: &Connection) -> SqlResult<Waiting> {
+    let mut query = conn.prepare_cached(include_str!("../sql/waiting.sql"))?;
+    let mut found = query.query([])?;
+    let row = found.next()?.ok_or_else(|| SqlError::Corrupt("nothing is told of the queue".to_owned()))?;
+    Ok(Waiting { ready: row.get("ready")?, next_due: rows::time(row, "next_due")?, owed: row.get("owed")? })
 }
 
-pub(crate) fn serves(conn: &Connection, model: &ModelKey) -> SqlResult<bool> {
+pub(crate) fn owed(conn: &Connection, limit: usize) -> SqlResult<Vec<(Key, Run)>> {
+    let mut query = conn.prepare_cached(include_str!("../sql/owed.sql"))?;
+    let mut found = query.query(named_params! { ":limit": int(limit) })?;
+    let mut owed = Vec::new();
+    while let Some(row) = found.next()? {
+        owed.push((rows::key(row)?, row.get("run")?));
+    }
+    Ok(owed)
+}
+
+pub(crate) fn serves(conn: &Connection, model: &ModelKey) -> SqlResult<Option<RunTerms>> {
     let mut query = conn.prepare_cached(include_str!("../sql/serves.sql"))?;
-    let params = named_params! { ":app": model.app(), ":model": model.model() };
-    Ok(query.query_row(params, |row| row.get(0))?)
+    let mut found = query.query(named_params! { ":app": model.app(), ":model": model.model() })?;
+    found.next()?.map(rows::terms).transpose()
 }
 
-pub(crate) fn task(conn: &Connection, key: &Key) -> SqlResult<Option<Task>> {
+pub(crate) fn beside(conn: &Connection, node: &NodeId) -> SqlResult<bool> {
+    let mut query = conn.prepare_cached(include_str!("../sql/beside.sql"))?;
+    Ok(query.query_row(named_params! { ":node": node.as_str() }, |row| row.get(0))?)
+}
+
+/// A record, without its position in the queue.
+pub(crate) fn record(conn: &Connection, key: &Key) -> SqlResult<Option<(i64, Task)>> {
     let mut query = conn.prepare_cached(include_str!("../sql/task.sql"))?;
     let mut found =
         query.query(named_params! { ":app": key.app(), ":model": key.model(), ":id": key.id() })?;
-    found.next()?.map(rows::task).transpose()
+    found.next()?.map(|row| Ok((row.get("number")?, rows::task(row)?))).transpose()
+}
+
+pub(crate) fn task(conn: &Connection, key: &Key) -> SqlResult<Option<Task>> {
+    let Some((number, mut task)) = record(conn, key)? else { return Ok(None) };
+    if task.status == Status::Queued {
+        let mut query = conn.prepare_cached(include_str!("../sql/position.sql"))?;
+        let params = named_params! { ":number": number, ":max": int(limits::POSITION_MAX + 1) };
+        let position: Option<u64> = query.query_row(params, |row| row.get(0)).optional()?;
+        task.position = position.filter(|position| *position <= limits::POSITION_MAX as u64);
+    }
+    Ok(Some(task))
 }
 
 pub(crate) fn list(conn: &Connection, filter: &TaskFilter) -> SqlResult<TaskPage> {

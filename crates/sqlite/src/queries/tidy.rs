@@ -5,10 +5,13 @@
 use std::time::Duration;
 
 use rusqlite::{Connection, named_params};
-use soloist::{NodeId, Timestamp, limits};
+use soloist::{Key, NodeId, Timestamp, limits, store::Prune};
 
-use super::int;
-use crate::error::SqlResult;
+use super::{
+    int,
+    write::{Left, entomb},
+};
+use crate::{error::SqlResult, rows};
 
 /// Clears away one step's worth. True where there is more.
 pub(crate) fn tidy(conn: &Connection, at: Timestamp) -> SqlResult<bool> {
@@ -23,7 +26,47 @@ pub(crate) fn tidy(conn: &Connection, at: Timestamp) -> SqlResult<bool> {
         .prepare_cached(include_str!("../sql/outlive.sql"))?
         .execute(named_params! { ":before": before(limits::IDEMPOTENCY_KEPT), ":limit": limit })?;
     let left: bool = conn.prepare_cached(include_str!("../sql/left.sql"))?.query_row([], |row| row.get(0))?;
-    Ok(left || tombstones == limits::TIDY_MAX_ROWS || keys == limits::TIDY_MAX_ROWS)
+    let free = give_back(conn)?;
+    Ok(left || free || tombstones == limits::TIDY_MAX_ROWS || keys == limits::TIDY_MAX_ROWS)
+}
+
+/// Gives some free pages back to the file system. True where there are more. Does nothing to a file that was made before
+/// there was this: one `VACUUM` makes it such a file.
+fn give_back(conn: &Connection) -> SqlResult<bool> {
+    let is_incremental =
+        conn.pragma_query_value(None, "auto_vacuum", |row| Ok(row.get::<_, i64>(0)? == 2))?;
+    let free: i64 = conn.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    let pages = int(limits::SQLITE_VACUUM_PAGES);
+    // Some are kept for what is written next.
+    if !is_incremental || free <= pages {
+        return Ok(false);
+    }
+    conn.execute_batch(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    Ok(free > 2 * pages)
+}
+
+/// Removes some tasks that ended long ago, each with a tombstone.
+pub(crate) fn prune(conn: &Connection, request: &Prune, at: Timestamp) -> SqlResult<Vec<Key>> {
+    let mut prune = conn.prepare_cached(include_str!("../sql/prune.sql"))?;
+    let mut gone = prune.query(named_params! {
+        ":app": request.model.app(), ":model": request.model.model(), ":status": request.status.as_str(),
+        ":before": request.before.as_micros(), ":limit": int(request.limit),
+    })?;
+    let mut keys = Vec::new();
+    while let Some(row) = gone.next()? {
+        let left = Left {
+            number: row.get("number")?,
+            run: row.get("run")?,
+            epoch: row.get("epoch")?,
+            last_seq: row.get("last_seq")?,
+        };
+        keys.push((rows::key(row)?, left));
+    }
+    drop(gone);
+    for (key, left) in &keys {
+        entomb(conn, key, left, at)?;
+    }
+    Ok(keys.into_iter().map(|(key, _)| key).collect())
 }
 
 /// Dead nodes that hold nothing.

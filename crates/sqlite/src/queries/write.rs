@@ -5,11 +5,11 @@
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 use soloist::{
-    Create, Delete, Json, Key, NewId, NewTask, Run, Timestamp,
+    Create, Delete, Json, Key, NewId, NewTask, NextRun, Run, Status, Timestamp,
     idempotency::Idempotency,
     limits,
-    state::{Place, Policy},
-    store::{Claim, ClaimRequest, QueuedClaim, Signalled, Won, guard},
+    state::Place,
+    store::{Claim, ClaimRequest, Current, QueuedClaim, Signalled, Won, guard},
 };
 
 use super::{int, read};
@@ -70,8 +70,8 @@ pub(crate) fn create(conn: &Connection, new: &NewTask, at: Timestamp) -> SqlResu
         NewId::Assigned(model_key) => model_key.to_string(),
     };
     let record = |key: &Key| {
-        read::task(conn, key)?
-            .ok_or_else(|| SqlError::Corrupt(format!("{key} is on record without its input")))
+        let found = read::record(conn, key)?.map(|(_, task)| task);
+        found.ok_or_else(|| SqlError::Corrupt(format!("{key} is on record without its input")))
     };
     if let Some(key) = &new.idempotency
         && let Some(first) = used(conn, &target, key)?
@@ -118,9 +118,12 @@ pub(crate) fn create(conn: &Connection, new: &NewTask, at: Timestamp) -> SqlResu
 
 fn insert(conn: &Connection, key: &Key, new: &NewTask, at: Timestamp) -> SqlResult<Option<i64>> {
     let mut create = conn.prepare_cached(include_str!("../sql/create.sql"))?;
+    let terms = new.terms();
     let params = named_params! {
         ":app": key.app(), ":model": key.model(), ":id": key.id(),
-        ":owner": new.owner, ":max_retries": new.max_retries, ":at": at.as_micros(),
+        ":owner": new.owner, ":max_retries": terms.max_retries, ":timeout_seconds": terms.timeout_seconds,
+        ":deadline_seconds": terms.deadline_seconds, ":run_at": new.run_at.map(Timestamp::as_micros),
+        ":at": at.as_micros(),
     };
     Ok(create.query_row(params, |row| row.get(0)).optional()?)
 }
@@ -144,7 +147,8 @@ pub(crate) fn claim(conn: &Connection, request: &ClaimRequest) -> SqlResult<Clai
     let row = read::active(conn, key, None)?;
     let row = row.ok_or_else(|| SqlError::Corrupt(format!("{key} has no row")))?;
     let started = matches!(answer, Claim::Won(_) | Claim::Queued(_));
-    use_key(conn, &target, idempotency, (row.number, key), (started, row.current.run), request.at)?;
+    let told = row.current.run + u64::from(matches!(answer, Claim::Rerun { .. }));
+    use_key(conn, &target, idempotency, (row.number, key), (started, told), request.at)?;
     Ok(answer)
 }
 
@@ -155,10 +159,11 @@ fn decide(conn: &Connection, request: &ClaimRequest) -> SqlResult<Claim> {
     let mut claim = conn.prepare_cached(include_str!("../sql/claim.sql"))?;
     let mut claimed = claim.query(named_params! {
         ":app": key.app(), ":model": key.model(), ":id": key.id(), ":node": request.node.as_str(),
-        ":restart": request.policy == Policy::Restart, ":here": here, ":at": request.at.as_micros(),
+        ":restart": request.policy.restarts(), ":here": here, ":after": request.after.map(int),
+        ":max_total": request.max_total, ":at": request.at.as_micros(),
     })?;
     let won = match claimed.next()? {
-        Some(row) if here => return Ok(Claim::Won(rows::won(row)?)),
+        Some(row) if rows::status(row)? == Status::Running => return Ok(Claim::Won(rows::won(row)?)),
         row => row.is_some(),
     };
     drop(claimed);
@@ -168,16 +173,39 @@ fn decide(conn: &Connection, request: &ClaimRequest) -> SqlResult<Claim> {
         return Ok(Claim::Queued(row.current));
     }
     let alive = row.as_ref().is_some_and(|row| row.alive);
-    guard::lost_claim(row.map(|row| row.current), request.policy, alive).ok_or_else(|| {
-        SqlError::Corrupt(format!("{key} is startable on record, and yet its claim matched no row"))
-    })
+    let row = row.map(|row| row.current);
+    if let Some(lost) = guard::lost_claim(row.clone(), request.policy, request.after, alive) {
+        return Ok(lost);
+    }
+    let wanted = NextRun::wanted(request.policy);
+    let params = named_params! {
+        ":app": key.app(), ":model": key.model(), ":id": key.id(), ":wanted": wanted.as_number(),
+    };
+    let noted = conn.prepare_cached(include_str!("../sql/want.sql"))?.query_row(params, |_| Ok(()));
+    match (noted.optional()?, row) {
+        (Some(()), Some(row)) => {
+            Ok(Claim::Rerun { current: Current { next_run: wanted, ..row }, first: true })
+        }
+        _ => {
+            Err(SqlError::Corrupt(format!("{key} is startable on record, and yet its claim matched no row")))
+        }
+    }
+}
+
+/// Makes ready what waits for a time that has come. True where there may be more.
+pub(crate) fn ripen(conn: &Connection, at: Timestamp) -> SqlResult<bool> {
+    let mut ripen = conn.prepare_cached(include_str!("../sql/ripen.sql"))?;
+    let params = named_params! { ":at": at.as_micros(), ":limit": int(limits::RIPEN_MAX_RUNS) };
+    Ok(ripen.execute(params)? == limits::RIPEN_MAX_RUNS)
 }
 
 pub(crate) fn claim_queued(conn: &Connection, request: &QueuedClaim) -> SqlResult<Option<(Key, Won)>> {
-    let models: Vec<String> = request.models.iter().map(ToString::to_string).collect();
     // Names of models hold nothing that JSON would have to escape.
-    let models =
-        format!("[{}]", models.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(","));
+    let models = request.models.iter().map(|(model, max_total)| {
+        let max_total = max_total.map_or_else(|| "null".to_owned(), |max| max.to_string());
+        format!("[\"{}\",\"{}\",{max_total}]", model.app(), model.model())
+    });
+    let models = format!("[{}]", models.collect::<Vec<_>>().join(","));
     let mut claim = conn.prepare_cached(include_str!("../sql/claim_queued.sql"))?;
     let mut claimed = claim.query(named_params! {
         ":models": models, ":node": request.node.as_str(), ":at": request.at.as_micros(),
@@ -199,12 +227,27 @@ pub(crate) fn delete(conn: &Connection, key: &Key, run: Option<Run>, at: Timesta
             |row: rows::Active| guard::kept(&row.current, run).expect("delete.sql says what the guard says");
         return Ok(row.map_or(Delete::Missing, kept));
     };
+    entomb(conn, key, &Left { number, run, epoch, last_seq }, at)?;
+    Ok(Delete::Deleted)
+}
+
+/// What a task leaves that is removed.
+pub(super) struct Left {
+    pub(super) number: i64,
+    pub(super) run: i64,
+    pub(super) epoch: i64,
+    pub(super) last_seq: i64,
+}
+
+/// Keeps the numbers from which a new task of the key goes on, and remembers that events are to be cleared away.
+pub(super) fn entomb(conn: &Connection, key: &Key, left: &Left, at: Timestamp) -> SqlResult<()> {
     conn.prepare_cached(include_str!("../sql/entomb.sql"))?.execute(named_params! {
         ":app": key.app(), ":model": key.model(), ":id": key.id(),
-        ":run": run, ":epoch": epoch, ":last_seq": last_seq, ":at": at.as_micros(),
+        ":run": left.run, ":epoch": left.epoch, ":last_seq": left.last_seq, ":at": at.as_micros(),
     })?;
-    conn.prepare_cached(include_str!("../sql/deleted.sql"))?.execute(named_params! { ":task": number })?;
-    Ok(Delete::Deleted)
+    conn.prepare_cached(include_str!("../sql/deleted.sql"))?
+        .execute(named_params! { ":task": left.number })?;
+    Ok(())
 }
 
 /// Tells the node that holds a task, if one does, that somebody has written for its run.
@@ -240,7 +283,7 @@ pub(crate) fn signal(
 
 #[cfg(test)]
 mod tests {
-    use soloist::{Epoch, NodeId, Status};
+    use soloist::{Epoch, NodeId, Policy};
 
     use super::*;
     use crate::open;
@@ -259,7 +302,7 @@ mod tests {
         )
         .unwrap();
         for status in Status::ALL {
-            for policy in [Policy::Restart, Policy::Once] {
+            for policy in Policy::ALL {
                 for node in [&dead, &gone, &alive] {
                     let key: Key = format!("a/B/{status}-{policy:?}-{node}").parse().unwrap();
                     let new = NewTask::named(key.clone(), Json::null());
@@ -272,12 +315,14 @@ mod tests {
                     .unwrap();
                     let row = read::active(&conn, &key, Some(node)).unwrap().unwrap();
                     assert_eq!(row.alive, node == &alive);
-                    let expected = guard::lost_claim(Some(row.current), policy, node == &alive);
+                    let expected = guard::lost_claim(Some(row.current), policy, None, node == &alive);
                     let request = ClaimRequest {
                         key: key.clone(),
                         node: node.clone(),
                         policy,
                         place: Place::Here,
+                        after: None,
+                        max_total: None,
                         idempotency: None,
                         at,
                     };
@@ -285,6 +330,12 @@ mod tests {
                     match (&expected, &answer) {
                         (None, Claim::Won(won)) => {
                             assert_eq!((won.run, won.epoch, won.last_seq), (5, Epoch(7), 9))
+                        }
+                        (None, Claim::Rerun { current, first: true }) => {
+                            assert!(
+                                current.status.is_active() && policy.asks_for_more(),
+                                "{key}: {answer:?}"
+                            );
                         }
                         (Some(expected), answer) => {
                             assert_eq!(format!("{answer:?}"), format!("{expected:?}"), "{key}")

@@ -5,6 +5,7 @@
 -- atomic     one statement, in the transaction of its events
 UPDATE task
    SET status = 'queued', node = NULL, attempt = :attempt, retry_count = :retry_count, updated_at = :at,
+       node_losses = :node_losses, store_losses = :store_losses, due_at = :due_at,
        place = (SELECT coalesce(max(place), 0) + 1 FROM task WHERE place IS NOT NULL),
        last_seq = last_seq + :count, epoch = :epoch_after
  WHERE app = :app AND model = :model AND id = :id AND epoch = :epoch

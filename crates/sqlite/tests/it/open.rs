@@ -106,12 +106,12 @@ fn a_file_of_a_newer_version_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.db");
     drop(SqliteStore::open(&path).unwrap());
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", 4).unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 5).unwrap();
     let before = fs::read(&path).unwrap();
     let refusal = SqliteStore::open(&path).unwrap_err();
-    assert!(matches!(refusal, OpenError::NewerVersion { found: 4, known: 3, .. }), "{refusal}");
+    assert!(matches!(refusal, OpenError::NewerVersion { found: 5, known: 4, .. }), "{refusal}");
     assert!(
-        refusal.to_string().contains("has version 4, and this soloist knows versions up to 3"),
+        refusal.to_string().contains("has version 5, and this soloist knows versions up to 4"),
         "{refusal}"
     );
     assert_eq!(fs::read(&path).unwrap(), before);

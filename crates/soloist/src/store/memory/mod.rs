@@ -16,8 +16,8 @@ use tokio::sync::watch;
 
 use self::tables::{Node, Tables, Use, UsedKey};
 use super::{
-    Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, QueuedClaim,
-    Renewal, Signal, Signalled, Store, StoreResult, Transition, Won, guard,
+    Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, Prune,
+    QueuedClaim, Renewal, Signal, Signalled, Store, StoreResult, Transition, Waiting, Won, guard,
 };
 use crate::{
     HostBootClock, Json, Key, NodeId, Timestamp,
@@ -26,7 +26,7 @@ use crate::{
     key::ModelKey,
     limits,
     state::Status,
-    task::{Create, Delete, NewTask, Run, Task, TaskFilter, TaskPage},
+    task::{Create, Delete, NewTask, NextRun, Run, RunTerms, Task, TaskFilter, TaskPage},
 };
 
 /// A [`Store`] that keeps everything in memory. A clone is another handle on the same memory.
@@ -153,8 +153,16 @@ impl Store for MemoryStore {
         Ok(buried)
     }
 
-    async fn serves(&self, model: &ModelKey) -> StoreResult<bool> {
-        Ok(self.lock().nodes.values().any(|node| !node.dead && node.models.contains(model)))
+    async fn serves(&self, model: &ModelKey) -> StoreResult<Option<RunTerms>> {
+        let tables = self.lock();
+        let mut living = tables.nodes.values().filter(|node| !node.dead);
+        Ok(living.find_map(|node| node.models.get(model)).copied())
+    }
+
+    async fn beside(&self, node: &NodeId) -> StoreResult<bool> {
+        let tables = self.lock();
+        let mut others = tables.nodes.iter().filter(|(id, other)| *id != node && !other.dead);
+        Ok(others.any(|(_, other)| !other.models.is_empty()))
     }
 
     async fn create(&self, new: NewTask, at: Timestamp) -> StoreResult<Create> {
@@ -202,9 +210,15 @@ impl Store for MemoryStore {
         {
             return Ok(replayed(first, &request, digest, row));
         }
-        let answer = match guard::lost_claim(Some(row), request.policy, alive) {
+        let is_active = row.status.is_active();
+        let answer = match guard::lost_claim(Some(row), request.policy, request.after, alive) {
             Some(Claim::NodeDead) => return Ok(Claim::NodeDead),
             Some(lost) => lost,
+            None if is_active => {
+                tables.want(&request.key, NextRun::wanted(request.policy));
+                let current = tables.row(&request.key).expect("it has a row").current();
+                Claim::Rerun { current, first: true }
+            }
             None => match tables.begin(&request) {
                 Some(won) => Claim::Won(won),
                 None => Claim::Queued(tables.row(&request.key).expect("it has a row").current()),
@@ -217,24 +231,25 @@ impl Store for MemoryStore {
                 task: request.key.clone(),
                 number,
                 started: matches!(answer, Claim::Won(_) | Claim::Queued(_)),
-                run: row.task.run,
+                run: row.task.run + u64::from(matches!(answer, Claim::Rerun { .. })),
                 at: request.at,
             };
             tables.keys.insert(used, first);
         }
         drop(tables);
-        if matches!(answer, Claim::Won(_) | Claim::Queued(_)) {
+        if matches!(answer, Claim::Won(_) | Claim::Queued(_) | Claim::Rerun { first: true, .. }) {
             self.changed();
         }
         Ok(answer)
     }
 
     async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
-        let models: HashSet<_> = request.models.iter().collect();
         let mut tables = self.lock();
         if !tables.alive(&request.node) {
             return Ok(None);
         }
+        let free = |(model, max): &&(ModelKey, Option<u32>)| !tables.is_full(model, *max);
+        let models: HashSet<_> = request.models.iter().filter(free).map(|(model, _)| model).collect();
         let first = tables.queue.values().copied().find_map(|number| {
             let key = &tables.tasks[&number].task.key;
             models.contains(key.model_key()).then(|| (number, key.clone()))
@@ -246,8 +261,23 @@ impl Store for MemoryStore {
         Ok(Some((key, won)))
     }
 
-    async fn queued(&self) -> StoreResult<bool> {
-        Ok(!self.lock().queue.is_empty())
+    async fn waiting(&self) -> StoreResult<Waiting> {
+        let tables = self.lock();
+        Ok(Waiting {
+            ready: !tables.queue.is_empty(),
+            next_due: tables.delayed.first().map(|(due_at, _)| *due_at),
+            owed: tables.owed().next().is_some(),
+        })
+    }
+
+    async fn ripen(&self, at: Timestamp) -> StoreResult<bool> {
+        self.lock().ripen(at);
+        Ok(false)
+    }
+
+    async fn owed(&self, limit: usize) -> StoreResult<Vec<(Key, Run)>> {
+        let tables = self.lock();
+        Ok(tables.owed().take(limit).map(|task| (task.key.clone(), task.run)).collect())
     }
 
     async fn apply(&self, transition: Transition) -> StoreResult<Applied> {
@@ -306,7 +336,11 @@ impl Store for MemoryStore {
     }
 
     async fn task(&self, key: &Key) -> StoreResult<Option<Task>> {
-        Ok(self.lock().row(key).map(|row| row.task.clone()))
+        let tables = self.lock();
+        let Some(number) = tables.number(key) else { return Ok(None) };
+        let mut task = tables.tasks[&number].task.clone();
+        task.position = tables.position(number);
+        Ok(Some(task))
     }
 
     async fn list(&self, filter: TaskFilter) -> StoreResult<TaskPage> {
@@ -367,6 +401,28 @@ impl Store for MemoryStore {
         drop(tables);
         self.changed();
         Ok(Delete::Deleted)
+    }
+
+    async fn prune(&self, request: Prune, at: Timestamp) -> StoreResult<Vec<Key>> {
+        let mut tables = self.lock();
+        let ended = |task: &Task| task.completed_at.or(task.failed_at).or(task.cancelled_at);
+        let is_old = |task: &Task| {
+            task.key.model_key() == &request.model
+                && task.status == request.status
+                && task.status.is_finished()
+                && task.next_run == NextRun::None
+                && ended(task).is_some_and(|ended| ended < request.before)
+        };
+        let mut old: Vec<_> =
+            tables.tasks.values().map(|row| &row.task).filter(|task| is_old(task)).collect();
+        old.sort_by_key(|task| ended(task));
+        let keys: Vec<Key> = old.into_iter().take(request.limit).map(|task| task.key.clone()).collect();
+        keys.iter().for_each(|key| tables.remove(key, at));
+        drop(tables);
+        if !keys.is_empty() {
+            self.changed();
+        }
+        Ok(keys)
     }
 
     async fn signal(&self, key: &Key, name: &str, data: Json, _at: Timestamp) -> StoreResult<Signalled> {

@@ -3,7 +3,7 @@
 //! Decides: nothing. Every change of a row stands here, so that the verbs read as: ask the guard, then write.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -13,8 +13,8 @@ use crate::{
     idempotency::Idempotency,
     key::ModelKey,
     state::{Place, Status},
-    store::{Change, ClaimRequest, Current, NewNode, Signal, Transition, Won, Writer},
-    task::{Epoch, NewId, NewTask, Run, Seq, Task},
+    store::{Change, ClaimRequest, Current, NewNode, Rerun, Signal, Transition, Won, Writer},
+    task::{Epoch, Losses, NewId, NewTask, NextRun, Run, RunTerms, Seq, Task},
 };
 
 #[derive(Debug, Default)]
@@ -25,9 +25,15 @@ pub(super) struct Tables {
     numbers: HashMap<Key, u64>,
     last_number: u64,
     last_ids: HashMap<ModelKey, u64>,
-    /// The numbers of the tasks that wait, by the place that each got when it was queued.
+    /// The numbers of the tasks that wait for a node, by the place that each got when it was queued.
     pub(super) queue: BTreeMap<u64, u64>,
+    /// Those that wait for their time, by when it comes.
+    pub(super) delayed: BTreeSet<(Timestamp, u64)>,
     last_place: u64,
+    /// The numbers of finished tasks of which one more run is to begin.
+    pub(super) owed: BTreeSet<u64>,
+    /// How many runs of each model are held.
+    held: HashMap<ModelKey, u32>,
     pub(super) tombstones: HashMap<Key, Tombstone>,
     pub(super) keys: HashMap<UsedKey, Use>,
 }
@@ -38,7 +44,7 @@ pub(super) struct Node {
     pub(super) lease: Duration,
     pub(super) lease_until: Duration,
     pub(super) dead: bool,
-    pub(super) models: HashSet<ModelKey>,
+    pub(super) models: HashMap<ModelKey, RunTerms>,
     pub(super) inbox: u64,
 }
 
@@ -100,7 +106,7 @@ impl Node {
             lease: new.lease,
             lease_until: now + new.lease,
             dead: false,
-            models: new.models.into_iter().collect(),
+            models: new.models.into_iter().map(|served| (served.model, served.terms)).collect(),
             inbox: 0,
         }
     }
@@ -137,7 +143,12 @@ impl Row {
             last_seq: t.last_seq,
             started_at: t.started_at.expect("a run that is held was started"),
             retry_count: t.retry_count,
-            max_retries: t.max_retries,
+            terms: RunTerms {
+                max_retries: t.max_retries,
+                timeout_seconds: t.timeout_seconds,
+                deadline_seconds: t.deadline_seconds,
+            },
+            losses: t.losses,
             input: t.input.clone(),
         }
     }
@@ -150,6 +161,15 @@ impl Tables {
 
     pub(super) fn number(&self, key: &Key) -> Option<u64> {
         self.numbers.get(key).copied()
+    }
+
+    /// Finished tasks of which one more run is to begin, and that anybody serves.
+    pub(super) fn owed(&self) -> impl Iterator<Item = &Task> {
+        let served = |task: &&Task| {
+            let mut living = self.nodes.values().filter(|node| !node.dead);
+            living.any(|node| node.models.contains_key(task.key.model_key()))
+        };
+        self.owed.iter().map(|number| &self.tasks[number].task).filter(served)
     }
 
     pub(super) fn alive(&self, node: &NodeId) -> bool {
@@ -178,6 +198,7 @@ impl Tables {
             last_seq: 0,
             deleted_at: at,
         });
+        let terms = new.terms();
         let task = Task {
             key: key.clone(),
             input: new.input,
@@ -196,9 +217,14 @@ impl Tables {
             failure: None,
             cancellation_reason: None,
             retry_count: 0,
-            max_retries: new.max_retries,
-            timeout_seconds: None,
-            run_at: None,
+            max_retries: terms.max_retries,
+            losses: Losses::default(),
+            timeout_seconds: terms.timeout_seconds,
+            deadline_seconds: terms.deadline_seconds,
+            run_at: new.run_at,
+            due_at: None,
+            position: None,
+            next_run: NextRun::None,
             node: None,
             last_seq: before.last_seq,
             run_start_seq: before.last_seq,
@@ -214,13 +240,18 @@ impl Tables {
     pub(super) fn remove(&mut self, key: &Key, at: Timestamp) {
         let number = self.numbers.remove(key).expect("the row was found under this key");
         let Row { task, .. } = self.tasks.remove(&number).expect("a number names a row");
+        self.owed.remove(&number);
         let left = Tombstone { run: task.run, epoch: task.epoch, last_seq: task.last_seq, deleted_at: at };
         self.tombstones.insert(key.clone(), left);
     }
 
-    /// A claim that the guard has let win begins a new run.
+    /// A claim that the guard has let win begins a new run: here, or in the queue where its time has not come or as many of
+    /// its model run as may.
     pub(super) fn begin(&mut self, request: &ClaimRequest) -> Option<Won> {
         let number = self.numbers[&request.key];
+        let model = request.key.model_key();
+        let is_full = request.max_total.is_some()
+            && (self.is_full(model, request.max_total) || self.is_waited_for(model));
         let row = self.tasks.get_mut(&number).expect("a number names a row");
         let t = &mut row.task;
         t.run += 1;
@@ -228,37 +259,86 @@ impl Tables {
         t.updated_at = request.at;
         t.run_start_seq = t.last_seq;
         t.retry_count = 0;
+        (t.losses, t.next_run) = (Losses::default(), NextRun::None);
         (t.started_at, t.completed_at, t.failed_at, t.cancelled_at) = (None, None, None, None);
         (t.final_value, t.failure, t.cancellation_reason) = (None, None, None);
-        match request.place {
-            Place::Here => Some(self.hold(number, request.node.clone(), request.at)),
-            Place::Queue => {
-                self.enqueue(number);
-                None
-            }
+        let due_at = t.run_at.filter(|run_at| *run_at > request.at);
+        self.owed.remove(&number);
+        if request.place == Place::Here && due_at.is_none() && !is_full {
+            return Some(self.hold(number, request.node.clone(), request.at));
+        }
+        self.enqueue(number, due_at);
+        None
+    }
+
+    /// Whether as many of a model run, on all nodes, as may.
+    pub(super) fn is_full(&self, model: &ModelKey, max_total: Option<u32>) -> bool {
+        max_total.is_some_and(|max| self.held.get(model).is_some_and(|held| *held >= max))
+    }
+
+    /// Whether runs of a model are ready in the queue.
+    fn is_waited_for(&self, model: &ModelKey) -> bool {
+        self.queue.values().any(|number| self.tasks[number].task.key.model_key() == model)
+    }
+
+    /// Notes that one more run is wanted.
+    pub(super) fn want(&mut self, key: &Key, next_run: NextRun) {
+        let number = self.numbers[key];
+        self.tasks.get_mut(&number).expect("a number names a row").task.next_run = next_run;
+    }
+
+    fn enqueue(&mut self, number: u64, due_at: Option<Timestamp>) {
+        self.last_place += 1;
+        let row = self.tasks.get_mut(&number).expect("a number names a row");
+        row.task.status = Status::Queued;
+        row.task.due_at = due_at;
+        row.place = Some(self.last_place);
+        match due_at {
+            Some(due_at) => drop(self.delayed.insert((due_at, number))),
+            None => drop(self.queue.insert(self.last_place, number)),
         }
     }
 
-    fn enqueue(&mut self, number: u64) {
-        self.last_place += 1;
-        self.queue.insert(self.last_place, number);
-        let row = self.tasks.get_mut(&number).expect("a number names a row");
-        row.task.status = Status::Queued;
-        row.place = Some(self.last_place);
-    }
-
-    /// Makes a node the holder of the next epoch.
-    pub(super) fn hold(&mut self, number: u64, node: NodeId, at: Timestamp) -> Won {
+    /// Takes a task out of the queue, whatever it waits for.
+    fn dequeue(&mut self, number: u64) {
         let row = self.tasks.get_mut(&number).expect("a number names a row");
         if let Some(place) = row.place.take() {
             self.queue.remove(&place);
         }
+        if let Some(due_at) = row.task.due_at.take() {
+            self.delayed.remove(&(due_at, number));
+        }
+    }
+
+    /// Makes ready what waits for a time that has come.
+    pub(super) fn ripen(&mut self, at: Timestamp) {
+        while let Some((due_at, number)) = self.delayed.first().copied().filter(|(due_at, _)| *due_at <= at) {
+            self.delayed.remove(&(due_at, number));
+            let row = self.tasks.get_mut(&number).expect("a number names a row");
+            row.task.due_at = None;
+            self.queue.insert(row.place.expect("it waits"), number);
+        }
+    }
+
+    /// How many of its model stand before a task in the queue, and itself.
+    pub(super) fn position(&self, number: u64) -> Option<u64> {
+        let row = &self.tasks[&number];
+        let place = row.place.filter(|_| row.task.due_at.is_none())?;
+        let its = |number: &&u64| self.tasks[number].task.key.model_key() == row.task.key.model_key();
+        Some(self.queue.range(..=place).map(|(_, number)| number).filter(its).count() as u64)
+    }
+
+    /// Makes a node the holder of the next epoch.
+    pub(super) fn hold(&mut self, number: u64, node: NodeId, at: Timestamp) -> Won {
+        self.dequeue(number);
+        let row = self.tasks.get_mut(&number).expect("a number names a row");
         let t = &mut row.task;
         t.status = Status::Running;
         t.epoch = t.epoch.next();
         t.node = Some(node);
         t.started_at.get_or_insert(at);
         t.updated_at = at;
+        *self.held.entry(t.key.model_key().clone()).or_default() += 1;
         row.won()
     }
 
@@ -285,21 +365,27 @@ impl Tables {
         {
             node.inbox += 1;
         }
-        if !to.is_held() {
-            t.node = None;
+        if !to.is_held() && t.node.take().is_some() {
+            let held = self.held.get_mut(t.key.model_key()).expect("it was counted when it was held");
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(t.key.model_key());
+            }
         }
         if to.is_finished() {
             row.signals.clear();
-            if let Some(place) = row.place.take() {
-                self.queue.remove(&place);
-            }
         }
         match transition.change {
             Change::Append => unreachable!("an append changes no status"),
-            Change::Cancelling { reason } => t.cancellation_reason = Some(reason),
-            Change::Requeued { attempt, retry_count } => {
-                (t.attempt, t.retry_count) = (attempt, retry_count);
-                self.enqueue(number);
+            Change::Cancelling { reason, rerun } => {
+                t.cancellation_reason = Some(reason);
+                if rerun == Rerun::Forget {
+                    t.next_run = NextRun::None;
+                }
+            }
+            Change::Requeued { attempt, retry_count, losses, due_at } => {
+                (t.attempt, t.retry_count, t.losses) = (attempt, retry_count, losses);
+                self.enqueue(number, due_at);
             }
             Change::Completed { final_value } => {
                 t.completed_at = Some(transition.at);
@@ -311,10 +397,19 @@ impl Tables {
                 t.failure = Some(failure);
                 t.cancellation_reason = None;
             }
-            Change::Cancelled { reason } => {
+            Change::Cancelled { reason, rerun } => {
                 t.cancelled_at = Some(transition.at);
                 t.cancellation_reason = Some(reason);
+                if rerun == Rerun::Forget {
+                    t.next_run = NextRun::None;
+                }
             }
+        }
+        if to.is_finished() {
+            if self.tasks[&number].task.next_run != NextRun::None {
+                self.owed.insert(number);
+            }
+            self.dequeue(number);
         }
         last_seq
     }
