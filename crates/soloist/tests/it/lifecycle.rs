@@ -472,6 +472,63 @@ impl Runner for Blocking {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_does_not_let_go_is_counted_keeps_its_slot_and_is_fenced() {
+    /// Holds its thread until the test lets it go, then tries to say something.
+    struct Held(std::sync::Mutex<std::sync::mpsc::Receiver<()>>, Arc<tokio::sync::Notify>, AtomicU32);
+
+    #[async_trait]
+    impl Runner for Held {
+        fn kind(&self) -> &'static str {
+            "held"
+        }
+
+        fn check(&self, _: &Json) -> soloist::Result<()> {
+            Ok(())
+        }
+
+        async fn run(&self, _: Json, context: soloist::Context) -> Result<Json, Failure> {
+            if context.key().id() == "next" {
+                return Ok(Json::null());
+            }
+            self.1.notify_one();
+            self.0.lock().unwrap().recv().unwrap();
+            let late = futures_util::FutureExt::now_or_never(context.send_event("late", &()));
+            self.2.fetch_add(u32::from(matches!(late, Some(Err(_)))), Ordering::SeqCst);
+            Ok(Json::null())
+        }
+    }
+
+    let (release, released) = std::sync::mpsc::channel();
+    let blocks = Arc::new(tokio::sync::Notify::new());
+    let held = Arc::new(Held(released.into(), blocks.clone(), AtomicU32::new(0)));
+    let model = ModelKey::new("t", "Held").unwrap();
+    let options = ModelOptions { max_concurrent: 1, ..ModelOptions::default() };
+    let builder = Coordinator::builder(Arc::new(MemoryStore::new()));
+    let coordinator = builder.runner(model.clone(), held.clone(), options).open().await.unwrap();
+    let (stuck, next) = (model.with_id("stuck").unwrap(), model.with_id("next").unwrap());
+    for key in [&stuck, &next] {
+        coordinator.create(NewTask::named(key.clone(), Json::null())).await.unwrap();
+    }
+    start(&coordinator, &stuck, Policy::Restart).await;
+    blocks.notified().await;
+    coordinator.cancel(&stuck, CancelOptions::default()).await.unwrap();
+    let task = coordinator.ended(&stuck, 1).await.unwrap();
+    assert_eq!((task.status, task.epoch.0), (Status::Cancelled, 2));
+    assert_eq!(coordinator.stats().stuck, 1);
+    start(&coordinator, &next, Policy::Restart).await;
+    let task = coordinator.task(&next).await.unwrap();
+    assert_eq!((task.status, task.position), (Status::Queued, Some(1)), "its slot is taken");
+    release.send(()).unwrap();
+    assert_eq!(coordinator.ended(&next, 1).await.unwrap().status, Status::Completed);
+    assert_eq!(
+        (coordinator.stats().stuck, held.2.load(Ordering::SeqCst)),
+        (0, 1),
+        "it may not write any more"
+    );
+    assert_eq!(coordinator.task(&stuck).await.unwrap().last_seq, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_task_with_a_time_runs_then_and_not_before() {
     struct Paused(tokio::time::Instant);

@@ -9,4 +9,5 @@ mod full;
 mod nodes;
 mod open;
 mod relaxed;
+mod room;
 mod sql;
