@@ -6,7 +6,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize},
+    },
     time::Duration,
 };
 
@@ -204,7 +207,13 @@ impl CoordinatorBuilder {
             let model = model?;
             let max_concurrent = options.max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
             let slots = Arc::new(Semaphore::new(max_concurrent));
-            if models.insert(model.clone(), Model { runner, slots, options }).is_some() {
+            if models
+                .insert(
+                    model.clone(),
+                    Model { runner, slots, options, is_waited_for: AtomicBool::new(false) },
+                )
+                .is_some()
+            {
                 return Err(Error::invalid("duplicate_model", format!("the model {model} is served twice")));
             }
         }

@@ -7,7 +7,10 @@
 //!
 //! Never decides what is true: the log and the rows are read, whatever the hint was.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::sync::{Notify, watch};
 
@@ -101,7 +104,7 @@ impl Inner {
         if waiting.owed {
             self.begin_owed().await?;
         }
-        if waiting.ready {
+        if waiting.ready || self.models.values().any(|model| model.is_waited_for.load(Ordering::Relaxed)) {
             self.clone().take_queued().await?;
         }
         let until = |due_at: Timestamp| due_at.as_micros().saturating_sub(self.clock.now().as_micros());
@@ -201,7 +204,14 @@ impl Inner {
             let models = models.collect();
             let _taking = self.taking.lock().await;
             let claim = QueuedClaim { node: session.node.clone(), models, at: self.clock.now() };
-            let Some((key, won)) = self.store.claim_queued(claim).await? else { return Ok(()) };
+            let Some((key, won)) = self.store.claim_queued(claim).await? else {
+                for (model, _) in &slots {
+                    if let Some(model) = self.models.get(model) {
+                        model.is_waited_for.store(false, Ordering::Relaxed);
+                    }
+                }
+                return Ok(());
+            };
             let own = slots.iter().position(|(model, _)| *model == key.model_key());
             let (_, slot) = slots.swap_remove(own.expect("only models that were asked for are claimed"));
             drop(slots);

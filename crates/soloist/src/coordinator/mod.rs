@@ -19,7 +19,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -93,6 +93,9 @@ struct Model {
     runner: Arc<dyn Runner>,
     slots: Arc<Semaphore>,
     options: ModelOptions,
+    /// A run of it was queued here for want of a slot, and the queue has not been found empty since: whoever comes now stands
+    /// behind it. A hint, and of this process alone.
+    is_waited_for: AtomicBool,
 }
 
 struct Inner {

@@ -15,7 +15,7 @@
 //! ended, whoever looks next begins the one after it, by a claim that names the run that has ended: so it is begun once, and
 //! also where the process dies that was asked. A start that replaces an active run also cancels that run, by its number.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -67,11 +67,11 @@ impl Inner {
             () = self.draining.cancelled() => return Err(Error::Closed),
         }
         Ok(match self.begin_after(key, active).await? {
-            // It has begun; it may be over already.
+            // It has begun; by now it may be over, or replaced itself.
             Start::AlreadyActive { run, .. } | Start::AlreadyFinished { run, .. }
-                if is_first && run == next =>
+                if is_first && run >= next =>
             {
-                Start::Started { run }
+                Start::Started { run: next }
             }
             // The whole task was cancelled meanwhile, perhaps.
             answer => answer,
@@ -143,6 +143,7 @@ impl Inner {
         // Where no slot is free here, or the model is served elsewhere, a start that wins waits for a node.
         let model = self.models.get(key.model_key());
         let slot = match model {
+            Some(model) if model.is_waited_for.load(Ordering::Relaxed) => None,
             Some(model) => match model.slots.clone().try_acquire_owned() {
                 Err(_) if key.model_key().is_own() => return Err(busy(key)),
                 slot => slot.ok(),
@@ -167,6 +168,10 @@ impl Inner {
                 return Ok(self.begin(session, lease, won.input, slot));
             }
             Claim::Queued(row) => {
+                // Not what waits for its time; that holds up nobody.
+                if let (Some(model), None) = (model, &slot) {
+                    model.is_waited_for.store(true, Ordering::Relaxed);
+                }
                 // A slot may have become free since: whoever gave it back has looked before this was there.
                 self.queue.notify_one();
                 return Ok(Answers { first: Ok(Start::Started { run: row.run }), others: Ok(active(row)) });

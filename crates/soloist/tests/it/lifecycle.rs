@@ -551,6 +551,26 @@ async fn a_task_with_a_time_runs_then_and_not_before() {
     assert!((90_000_000..91_500_000).contains(&started), "{started}");
 }
 
+#[tokio::test]
+async fn a_start_does_not_overtake_what_waits_for_a_slot() {
+    let (coordinator, _) = open(ModelOptions { max_concurrent: 1, ..ModelOptions::default() }).await;
+    for round in 0..50 {
+        let ids = ["a", "b", "c"].map(|id| format!("{id}{round}"));
+        let first = create(&coordinator, &ids[0], "waits").await;
+        let second = create(&coordinator, &ids[1], "quick").await;
+        let third = create(&coordinator, &ids[2], "quick").await;
+        start(&coordinator, &first, Policy::Restart).await;
+        start(&coordinator, &second, Policy::Restart).await;
+        coordinator.signal(&first, "go", Json::null()).await.unwrap();
+        // Told of the end when the slot is free, and before anybody has looked at the queue.
+        coordinator.ended(&first, 1).await.unwrap();
+        start(&coordinator, &third, Policy::Restart).await;
+        let (second, third) =
+            (coordinator.ended(&second, 1).await.unwrap(), coordinator.ended(&third, 1).await.unwrap());
+        assert!(second.started_at.unwrap() <= third.started_at.unwrap(), "round {round}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_run_over_all_nodes_than_the_total_says_and_all_of_them_run() {
     let (store, work) = (MemoryStore::new(), Arc::new(Work::default()));
