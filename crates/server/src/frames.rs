@@ -107,11 +107,12 @@ impl Frames {
                 self.subscription.next().await
             };
             let delivery = tokio::select! {
-                // What is there goes out before anybody is sent away: the end of a run may come with the end of the server.
                 biased;
+                // Another server has all that is there, and a viewer that catches up would never come to an end here.
+                () = &mut self.leaving => return Some(self.leave(STOPPING)),
+                // What is there goes out before anybody is sent away: the end of a run may come with the end of the server.
                 delivery = next => delivery,
                 () = &mut self.stop => return Some(self.leave(STOPPING)),
-                () = &mut self.leaving => return Some(self.leave(STOPPING)),
                 () = sleep_until(silent_until) => {
                     let mut out = Vec::new();
                     sse::comment(&mut out, "heartbeat");

@@ -143,3 +143,76 @@ async fn a_drain_sends_viewers_to_other_servers_and_refuses_what_is_new() {
     assert_eq!((ending.id.as_deref(), ending.event_type.as_str()), (Some("2"), "complete"));
     shutdown.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_viewer_that_catches_up_is_sent_to_another_server_before_it_has_read_all() {
+    // More than the buffers of a connection hold.
+    const EVENTS: usize = 200_000;
+    let store = Arc::new(MemoryStore::new());
+    let server = Server::on(coordinator_on(store.clone()).await, ServerOptions::default()).await;
+    let held = server.started("Hold", "1", "{}").await;
+    let long = server.started("Steps", "1", &format!(r#"{{"count":{EVENTS}}}"#)).await;
+    server.coordinator.ended(&long.parse().unwrap(), 1).await.unwrap();
+    let mut viewer = server.watch(&format!("/stream/{long}")).await;
+    viewer.event().await.unwrap();
+    let _beside = Coordinator::builder(store).register::<Hold>("demo").open().await.unwrap();
+    let shutdown = tokio::spawn({
+        let coordinator = server.coordinator.clone();
+        async move { coordinator.shutdown(DEADLINE).await }
+    });
+    server.coordinator.leaving().cancelled().await;
+    let (mut read, mut come_back) = (1, None);
+    while let Some(frame) = viewer.frame().await {
+        match frame {
+            Frame::Event(_) => read += 1,
+            Frame::Retry(after) => come_back = Some(after),
+            Frame::Comment(_) => {}
+        }
+    }
+    assert!(matches!(come_back, Some(2_000..=4_000)), "{come_back:?} after {read} of {EVENTS} events");
+    assert!(read < EVENTS, "{read} of {EVENTS} events");
+    server.post(&format!("/tasks/{held}/signals/go"), "1").await;
+    shutdown.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_drain_with_no_other_server_keeps_its_viewers_and_serves_new_ones_until_the_work_is_done() {
+    let server = Server::start().await;
+    let key = server.started("Hold", "1", "{}").await;
+    let other = server.started("Hold", "2", "{}").await;
+    let mut viewer = server.watch(&format!("/stream/{key}")).await;
+    assert_eq!(viewer.event().await.unwrap().event_type, "start");
+    let shutdown = tokio::spawn({
+        let coordinator = server.coordinator.clone();
+        async move { coordinator.shutdown(DEADLINE).await }
+    });
+    server.coordinator.draining().cancelled().await;
+    let health = server.get("/health").await;
+    assert_eq!((health.status, &health.json()["status"]), (200, &json!("draining")));
+    for (method, path, body) in [
+        ("GET", "/health/ready", ""),
+        ("PUT", "/tasks/demo/Hold/3", "{}"),
+        ("POST", "/tasks/demo/Hold", r#"{"start":true}"#),
+        ("POST", "/tasks/demo/Hold/1/start", "{}"),
+        ("POST", "/tasks/demo/Hold/1/start", r#"{"policy":"rerun"}"#),
+        ("POST", "/tasks/demo/Hold/1/start", r#"{"policy":"replace"}"#),
+    ] {
+        for headers in [&[JSON][..], &[JSON, ("idempotency-key", "k")]] {
+            let answer = server.call(method, path, headers, body).await;
+            let told = (answer.status, &*answer.code(), answer.header("retry-after").is_some());
+            assert_eq!(told, (503, "shutting_down", true), "{method} {path} {body}");
+        }
+    }
+    // What runs can still be watched, read, told and cancelled: that is how it comes to its end.
+    let mut late = server.watch(&format!("/stream/{key}")).await;
+    assert_eq!(late.event().await.unwrap().event_type, "start");
+    assert_eq!(server.get(&format!("/tasks/{key}")).await.json()["status"], "running");
+    assert_eq!(server.post(&format!("/tasks/{key}/signals/go"), "1").await.status, 202);
+    assert_eq!(server.post(&format!("/tasks/{other}/cancel"), r#"{"reason":"enough"}"#).await.status, 202);
+    for viewer in [viewer, late] {
+        assert_eq!(viewer.events().await.pop().unwrap().event_type, "complete");
+    }
+    shutdown.await.unwrap();
+    let record = server.coordinator.task(&other.parse().unwrap()).await.unwrap();
+    assert_eq!(record.cancellation_reason.as_deref(), Some("enough"));
+}
