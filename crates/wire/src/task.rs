@@ -143,4 +143,16 @@ mod tests {
         let unknown = read(r#"{"inputs":{}}"#).unwrap_err().to_string();
         assert!(unknown.contains("unknown field `inputs`"), "{unknown}");
     }
+
+    #[test]
+    fn a_record_of_a_server_that_knows_no_deadline_and_no_queue_is_read() {
+        let older = r#"{"app":"a","model":"B","id":"1","input":{},"status":"running","run":2,"attempt":1,"epoch":3,
+            "owner":null,"created_at":"t","updated_at":"t","started_at":"t","completed_at":null,"failed_at":null,
+            "cancelled_at":null,"final_value":null,"error_type":null,"error_message":null,"error_traceback":null,
+            "cancellation_reason":null,"retry_count":0,"max_retries":0,"timeout_seconds":null,"run_at":null,
+            "node":"n","last_seq":7}"#;
+        let record: TaskRecord = serde_json::from_str(older).unwrap();
+        assert_eq!((record.deadline_seconds, record.due_at), (None, None));
+        assert_eq!((record.position, record.next_run), (None, None));
+    }
 }

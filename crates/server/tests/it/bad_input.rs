@@ -87,12 +87,13 @@ async fn bad_input_is_a_problem_with_a_stable_code_and_nothing_is_created() {
         ("POST", "/tasks/demo/Steps", AS_JSON, r#"{"input":{"count":"many"}}"#, 422, "invalid_input"),
         ("POST", "/tasks/demo/Says", AS_JSON, "", 422, "invalid_input"),
         ("PUT", "/tasks/demo/Steps/1", AS_JSON, r#"{"input":null,"start":true}"#, 422, "invalid_input"),
+        // Retries and times.
         ("POST", "/tasks/demo/Steps", AS_JSON, r#"{"max_retries":1001}"#, 400, "invalid_body"),
-        // What is not there in this version.
         ("POST", "/tasks/demo/Steps", AS_JSON, r#"{"timeout_seconds":0}"#, 400, "invalid_body"),
         ("POST", "/tasks/demo/Steps", AS_JSON, r#"{"deadline_seconds":31622401}"#, 400, "invalid_body"),
         ("PUT", "/tasks/demo/Steps/1", AS_JSON, r#"{"run_at":"tomorrow"}"#, 400, "invalid_body"),
         ("POST", "/tasks/demo/Steps/1/start", AS_JSON, r#"{"policy":"again"}"#, 400, "invalid_body"),
+        // What is not there in this version.
         ("POST", "/stream/demo/Steps/1", AS_JSON, "{}", 422, "not_supported"),
         ("POST", "/stream/demo/Steps", AS_JSON, "{}", 422, "not_supported"),
         // Positions and parameters.
