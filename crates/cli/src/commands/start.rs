@@ -38,14 +38,12 @@ pub(crate) async fn start(args: Start, client: &Client, out: &Out) -> Result<Exi
 /// What a copy of an earlier request is told.
 fn replayed(key: &str, answer: &StartAnswer) -> String {
     let (run, status) = (answer.run, status(&answer.status));
-    if let Some(next) = answer.next_run {
-        return format!(
-            "{key} was asked for one more run by this request before: run {next} begins when run {run} has ended"
-        );
-    }
     match answer.started {
         true => format!("{key} was started by this request before: run {run} is {status}"),
-        false => format!("{key} ran already when this request came first: run {run} is {status}"),
+        // It may be the active run of then, or the one that is to begin after it: only the task's own status is told.
+        false => format!(
+            "{key} had been started when this request came first: it was told of run {run}; the task is {status}"
+        ),
     }
 }
 

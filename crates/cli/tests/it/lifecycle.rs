@@ -96,6 +96,19 @@ fn a_rerun_of_an_active_task_is_one_more_run_and_a_replace_ends_the_active_one()
 }
 
 #[test]
+fn a_rerun_sent_again_under_its_key_says_of_which_run_it_was_told_and_nothing_false_of_it() {
+    let server = Server::new();
+    let key = "demo/ContinueTask/c";
+    server.run(&["create", key, "--input", r#"{"message":"m"}"#, "--start"]).exits(0);
+    until(&server.url, &format!("/tasks/{key}"), |task| task["status"] == "running");
+    let rerun = ["start", key, "--policy", "rerun", "--idempotency-key", "k"];
+    let first = server.run(&rerun).exits(0);
+    assert_eq!(first.out, "demo/ContinueTask/c is running: run 2 begins when run 1 has ended\n");
+    let again = server.run(&rerun).exits(0);
+    assert!(again.out.ends_with("it was told of run 2; the task is running\n"), "{again:?}");
+}
+
+#[test]
 fn a_task_for_later_waits_for_its_time_and_then_runs() {
     let server = Server::new();
     let key = "demo/ExampleTask/later";

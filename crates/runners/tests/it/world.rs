@@ -1,6 +1,7 @@
 //! A coordinator on a store, with one model to try things on.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicUsize, Ordering},
@@ -120,7 +121,7 @@ impl World {
     pub(crate) async fn watch(&self, key: &Key) -> Viewer {
         let options = SubscribeOptions { from: From::RunStart, follow: false, autostart: false };
         match self.coordinator.subscribe(key, options).await.unwrap() {
-            Subscribed::Stream(subscription) => Viewer { subscription },
+            Subscribed::Stream(subscription) => Viewer { subscription, came: VecDeque::new() },
             Subscribed::Ended => panic!("it has not ended"),
         }
     }
@@ -128,19 +129,26 @@ impl World {
 
 pub(crate) struct Viewer {
     subscription: Subscription,
+    /// What came in one batch with an event that was waited for, and behind it.
+    came: VecDeque<Event>,
 }
 
 impl Viewer {
     /// The data of the next event of a type.
     pub(crate) async fn until(&mut self, event_type: &str) -> Value {
         let wait = async {
-            while let Some(delivery) = self.subscription.next().await.unwrap() {
-                let Delivery::Events(slice) = delivery else { panic!("a gap") };
-                if let Some(event) = slice.events().iter().find(|e| e.event_type.as_str() == event_type) {
-                    return data(event);
+            loop {
+                while let Some(event) = self.came.pop_front() {
+                    if event.event_type.as_str() == event_type {
+                        return data(&event);
+                    }
+                }
+                match self.subscription.next().await.unwrap() {
+                    Some(Delivery::Events(slice)) => self.came.extend(slice.events().iter().cloned()),
+                    Some(Delivery::Gap { .. }) => panic!("a gap"),
+                    None => panic!("the run ended without the event {event_type}"),
                 }
             }
-            panic!("the run ended without the event {event_type}");
         };
         tokio::time::timeout(DEADLINE, wait).await.expect("the event comes")
     }
