@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// The reason of the end of a run that was replaced.
-const REPLACED: &str = "Replaced";
+pub(super) const REPLACED: &str = "Replaced";
 
 impl Inner {
     pub(super) async fn start(self: &Arc<Self>, key: &Key, options: StartOptions) -> Result<Start> {

@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Inner, node::Session, settle::DEFAULT_REASON};
+use super::{CancelOptions, Inner, node::Session, settle::DEFAULT_REASON, start::REPLACED};
 use crate::{
     Failure, Key, Status, Timestamp,
     key::ModelKey,
@@ -21,7 +21,7 @@ use crate::{
     limits, retry,
     state::{Command, Retries, next},
     store::{Change, Current, Evidence, Held, Prune, Rerun, StoreResult, Won},
-    task::{Losses, RunTerms},
+    task::{Losses, NextRun, RunTerms},
 };
 
 /// Whether a run may be tried again.
@@ -174,10 +174,23 @@ impl Inner {
     pub(super) async fn reconcile(self: &Arc<Self>, session: &Arc<Session>) -> StoreResult<()> {
         // A run that was just taken from the queue is on record before it is known here.
         let _taking = self.taking.lock().await;
-        let mut adrift = Vec::new();
+        let (mut adrift, mut replaced) = (Vec::new(), Vec::new());
         for status in [Status::Running, Status::Cancelling] {
-            let held = self.store.held(&session.node, status).await?;
-            adrift.extend(held.into_iter().filter(|held| !self.live.knows(&held.key)));
+            for held in self.store.held(&session.node, status).await? {
+                if status == Status::Running && held.current.next_run == NextRun::Replace {
+                    replaced.push((held.key.clone(), held.current.run));
+                }
+                if !self.live.knows(&held.key) {
+                    adrift.push(held);
+                }
+            }
+        }
+        // Whoever asked for it has promised the next run, and may have died before it could cancel this one.
+        for (key, run) in replaced {
+            let options = CancelOptions { reason: Some(REPLACED.to_owned()), run: Some(run) };
+            if let Err(error) = self.cancel(&key, options).await {
+                tracing::warn!(task.key = %key, %error, "a run that is to be replaced cannot be cancelled; it is tried again");
+            }
         }
         if adrift.is_empty() {
             return Ok(());

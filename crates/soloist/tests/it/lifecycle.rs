@@ -386,6 +386,32 @@ async fn a_rerun_that_was_promised_is_kept_by_whoever_is_left() {
 }
 
 #[tokio::test]
+async fn a_replace_whose_asker_died_before_the_cancel_is_carried_out_by_the_holder() {
+    let (store, work) = (MemoryStore::new(), Arc::new(Work::default()));
+    let builder = Coordinator::builder(Arc::new(store.clone())).lease(Duration::from_secs(1));
+    let holder = builder.runner(model(), work.clone(), quickly(RunTerms::default())).open().await.unwrap();
+    let key = create(&holder, "1", "waits").await;
+    start(&holder, &key, Policy::Restart).await;
+    until(&mut watch(&holder, &key, From::RunStart).await, "began").await;
+    // All that a process does before it dies.
+    let promise = soloist::store::ClaimRequest {
+        key: key.clone(),
+        node: holder.node(),
+        policy: Policy::Replace,
+        place: soloist::state::Place::Here,
+        after: None,
+        max_total: None,
+        idempotency: None,
+        at: Timestamp::now(),
+    };
+    let promised = soloist::Store::claim(&store, promise).await.unwrap();
+    assert!(matches!(promised, soloist::store::Claim::Rerun { first: true, .. }));
+    until_run(&holder, &key, 2).await;
+    let log = holder.events(&key, 0, 100).await.unwrap().events;
+    assert_eq!(types(&log)[..2], ["began", "cancelled"]);
+}
+
+#[tokio::test]
 async fn a_cancel_of_the_task_takes_the_rerun_back_and_one_of_the_run_does_not() {
     let (coordinator, _) = open(quickly(RunTerms::default())).await;
     for (id, run, runs) in [("task", None, 1), ("run", Some(1), 2)] {
