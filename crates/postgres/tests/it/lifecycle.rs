@@ -82,9 +82,11 @@ async fn a_slot_that_a_claim_takes_now_is_passed_by() {
         let take = world.claim_queued_of(&[("max_totals", "ARRAY[2]")]);
         let told = b.ask(&take).await;
         assert!(told.len() == 1 && told[0][0].is_none(), "{level}: it goes round: {told:?}");
-        // Where the level forbids that they have passed each other by, one of them gives way.
+        // Where the level forbids that they have passed each other by, one of them gives way: it then stands behind the one
+        // that waits, which takes the slot.
         if a.run("COMMIT").await.is_err() {
-            assert_eq!(a.ask(&claim("1")).await[0][1].as_deref(), Some("running"), "{level}");
+            assert_eq!(a.ask(&claim("1")).await[0][1].as_deref(), Some("queued"), "{level}");
+            assert_eq!(b.ask(&take).await.len(), 1, "{level}: a slot is free");
         }
         assert!(b.ask(&take).await.is_empty(), "{level}: it is full");
         assert_eq!(b.ask(&world.claim_queued()).await.len(), 1, "{level}: unless it is not bounded");
