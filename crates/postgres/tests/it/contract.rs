@@ -1,5 +1,6 @@
-//! Every promise of every store: at each isolation level that a database may have as its usual one, one of them over TLS; and
-//! with relaxed durability through a pooler in transaction mode. A process is an open store, beside others in the same schema.
+//! Every promise of every store at each isolation level that a database may have as its usual one; at one of them through a
+//! pooler in transaction mode, at one over TLS, and at one with relaxed durability. A process is an open store, beside others
+//! in the same schema.
 
 use std::sync::{Arc, OnceLock};
 
@@ -51,25 +52,9 @@ macro_rules! harness {
     };
 }
 
-harness!(read_committed, Place::new(leveled(&READ_COMMITTED, "read committed")));
+harness!(read_committed_through_pgbouncer, through_pgbouncer());
 harness!(repeatable_read_over_tls, over_tls());
-harness!(serializable, Place::new(leveled(&SERIALIZABLE, "serializable")));
-harness!(relaxed_through_pgbouncer, through_pgbouncer());
-
-type Shared = OnceLock<Database<'static>>;
-
-static READ_COMMITTED: Shared = OnceLock::new();
-static SERIALIZABLE: Shared = OnceLock::new();
-
-/// A database whose connections have an isolation level unless they ask for another.
-fn leveled(shared: &'static Shared, level: &str) -> String {
-    let database = shared.get_or_init(|| {
-        let database = Cluster::shared().database("level");
-        database.set(&format!("default_transaction_isolation = '{level}'"));
-        database
-    });
-    database.url()
-}
+harness!(serializable_and_relaxed, serializable());
 
 /// Wake-ups come by a connection of their own, past the pooler.
 fn through_pgbouncer() -> Place {
@@ -78,7 +63,6 @@ fn through_pgbouncer() -> Place {
         POOLED.get_or_init(|| (Bouncer::start(Cluster::shared()), Cluster::shared().database("pooled")));
     let mut place = Place::new(bouncer.url(database.name()));
     place.options.listen_url = Some(database.url());
-    place.options.durability = Durability::Relaxed;
     place
 }
 
@@ -95,4 +79,16 @@ fn over_tls() -> Place {
     });
     let (url, authority) = (cluster.url(database.name()), cluster.authority());
     Place::new(format!("{url}?sslmode=verify-full&sslrootcert={}", authority.display()))
+}
+
+fn serializable() -> Place {
+    static STRICT: OnceLock<Database<'static>> = OnceLock::new();
+    let database = STRICT.get_or_init(|| {
+        let database = Cluster::shared().database("strict");
+        database.set("default_transaction_isolation = 'serializable'");
+        database
+    });
+    let mut place = Place::new(database.url());
+    place.options.durability = Durability::Relaxed;
+    place
 }
