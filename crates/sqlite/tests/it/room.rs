@@ -21,7 +21,7 @@ use soloist_store_contract::{
     stage::{append, committed, finish},
 };
 
-const TASKS: usize = 2_000;
+const TASKS: usize = 1_000;
 const EVENTS: u64 = 10;
 
 /// A finished task with some events, each of a KiB.

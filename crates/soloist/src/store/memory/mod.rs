@@ -214,7 +214,7 @@ impl Store for MemoryStore {
         let answer = match guard::lost_claim(Some(row), request.policy, request.after, alive) {
             Some(Claim::NodeDead) => return Ok(Claim::NodeDead),
             Some(lost) => lost,
-            None if is_active => {
+            None if is_active && request.policy.asks_for_more() => {
                 tables.want(&request.key, NextRun::wanted(request.policy));
                 let current = tables.row(&request.key).expect("it has a row").current();
                 Claim::Rerun { current, first: true }
