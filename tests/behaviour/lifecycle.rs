@@ -61,9 +61,10 @@ async fn race(server: &Server, key: &str) -> String {
     ended.to_owned()
 }
 
-/// 10,000 tasks that wait for four slots: each is run, and the last hundred take no longer than the first.
+/// 10,000 tasks that wait for one slot: each that goes lets in one that stood in front of the last, and a task of another model
+/// waits for none of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_burst_of_10000_queued_tasks_is_served_in_order() {
+async fn a_burst_of_10000_queued_tasks_is_served_from_its_head() {
     let config = "[[model]]\napp = \"a\"\nmodel = \"Slow\"\nrunner = \"exec\"\ncommand = [\"sleep\", \"3600\"]\nmax_concurrent = 1\n";
     let server = Arc::new(Server::start_with(config, "127.0.0.1:0").await);
     // The queue of one model is long, and holds up no other.
@@ -117,7 +118,7 @@ async fn a_burst_of_10000_queued_tasks_is_served_in_order() {
     assert_eq!(left, position - 50, "each of them was in front of the last one");
 }
 
-/// A task for a time a second away, and a retry that waits: the record says so, and they run then.
+/// A task for a time a moment away: the record says so, and it runs then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_with_a_time_waits_for_it_and_runs() {
     let server = Server::start().await;
