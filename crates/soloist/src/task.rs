@@ -131,6 +131,18 @@ pub struct Task {
     pub run_start_seq: Seq,
 }
 
+impl Task {
+    /// How often each of its runs may be tried, and for how long.
+    #[must_use]
+    pub fn terms(&self) -> RunTerms {
+        RunTerms {
+            max_retries: self.max_retries,
+            timeout_seconds: self.timeout_seconds,
+            deadline_seconds: self.deadline_seconds,
+        }
+    }
+}
+
 /// Attempts of a run that ended without a fault of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Losses {

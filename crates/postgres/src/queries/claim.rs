@@ -13,7 +13,7 @@
 //! that one has ended meanwhile, it goes round as well.
 
 use soloist::{
-    Key, NodeId, RunTerms, Task,
+    Key, NodeId, Task,
     idempotency::Idempotency,
     limits,
     state::Place,
@@ -206,11 +206,7 @@ fn won(row: &Current, task: Task, request: &ClaimRequest) -> Won {
         last_seq: row.last_seq,
         started_at: row.started_at.unwrap_or(request.at),
         retry_count: row.retry_count,
-        terms: RunTerms {
-            max_retries: task.max_retries,
-            timeout_seconds: task.timeout_seconds,
-            deadline_seconds: task.deadline_seconds,
-        },
+        terms: task.terms(),
         losses: row.losses,
         input: task.input,
     }

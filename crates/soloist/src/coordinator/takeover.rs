@@ -21,7 +21,7 @@ use crate::{
     limits, retry,
     state::{Command, Retries, next},
     store::{Change, Current, Evidence, Held, Prune, Rerun, StoreResult, Won},
-    task::{Losses, NextRun, RunTerms},
+    task::{Losses, NextRun},
 };
 
 /// Whether a run may be tried again.
@@ -230,11 +230,7 @@ impl Inner {
                 last_seq: row.last_seq,
                 started_at: row.started_at.unwrap_or(task.created_at),
                 retry_count: row.retry_count,
-                terms: RunTerms {
-                    max_retries: task.max_retries,
-                    timeout_seconds: task.timeout_seconds,
-                    deadline_seconds: task.deadline_seconds,
-                },
+                terms: task.terms(),
                 losses: row.losses,
                 input: task.input,
             };

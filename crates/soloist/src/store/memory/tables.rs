@@ -143,11 +143,7 @@ impl Row {
             last_seq: t.last_seq,
             started_at: t.started_at.expect("a run that is held was started"),
             retry_count: t.retry_count,
-            terms: RunTerms {
-                max_retries: t.max_retries,
-                timeout_seconds: t.timeout_seconds,
-                deadline_seconds: t.deadline_seconds,
-            },
+            terms: t.terms(),
             losses: t.losses,
             input: t.input.clone(),
         }
