@@ -25,9 +25,26 @@ readme:
     cargo build --release
     cargo test -p system-tests --test transcripts
 
-# The race tests must fail where the claim is check-then-act.
+# What this machine reaches; docs/performance.md says how to read it.
+bench:
+    cargo build --release
+    target/release/soloist bench start
+    target/release/soloist bench events
+    target/release/soloist bench fanout
+    target/release/soloist bench replay
+    target/release/soloist bench takeover
+
+# Soloist beside a server as many write it by hand, and the floor of this machine.
+compare:
+    scripts/compare
+
+# Which tests find which bug; see docs/mutants.md.
 mutants:
-    tests/mutants/run
+    scripts/mutants
+
+# Unsafe code under AddressSanitizer.
+sanitize:
+    ./scripts/sanitize
 
 # Licences and sources of the dependencies.
 deny:

@@ -15,12 +15,21 @@ async fn a_cancel_that_races_the_end_agrees_with_record_and_stream_1000_times() 
             let server = server.clone();
             tokio::spawn(async move {
                 let (mut completed, mut cancelled) = (0, 0);
+                // Which of the two is quicker depends on store and machine: whoever wins gets a handicap, and more of it
+                // each time until the other one has won.
+                let (mut handicap, mut step) = (0, 250);
                 for round in 0..50 {
-                    match race(&server, &format!("demo/ContinueTask/{racer}-{round}")).await.as_str() {
-                        "completed" => completed += 1,
-                        "cancelled" => cancelled += 1,
+                    let key = format!("demo/ContinueTask/{racer}-{round}");
+                    match race(&server, &key, handicap).await.as_str() {
+                        "completed" => {
+                            (completed, step) = (completed + 1, if step > 0 { step * 2 } else { 250 })
+                        }
+                        "cancelled" => {
+                            (cancelled, step) = (cancelled + 1, if step < 0 { step * 2 } else { -250 })
+                        }
                         other => panic!("{other}"),
                     }
+                    handicap += step;
                 }
                 (completed, cancelled)
             })
@@ -35,13 +44,23 @@ async fn a_cancel_that_races_the_end_agrees_with_record_and_stream_1000_times() 
     assert!(completed > 0 && cancelled > 0, "{completed} and {cancelled}: no race");
 }
 
-/// One race; how it ended.
-async fn race(server: &Server, key: &str) -> String {
+/// One race; how it ended. A handicap is so many microseconds that the end is sent after the cancel, or before it where it is
+/// less than nothing.
+async fn race(server: &Server, key: &str, handicap: i64) -> String {
     server.create(key, r#"{"message":"m"}"#).await;
     server.begin(key).await;
     let (signal, cancel) = (format!("/tasks/{key}/signals/continue"), format!("/tasks/{key}/cancel?wait=60"));
-    let ((signalled, _), (status, answer)) =
-        tokio::join!(server.call("POST", &signal, "1"), server.call("POST", &cancel, ""));
+    let later = |micros: i64| tokio::time::sleep(Duration::from_micros(micros.try_into().unwrap_or(0)));
+    let ((signalled, _), (status, answer)) = tokio::join!(
+        async {
+            later(handicap).await;
+            server.call("POST", &signal, "1").await
+        },
+        async {
+            later(-handicap).await;
+            server.call("POST", &cancel, "").await
+        },
+    );
     assert!(matches!(signalled, 202 | 409), "{signalled}");
     let task = server.task(key).await;
     let (_, page) = server.call("GET", &format!("/tasks/{key}/events?limit=1000"), "").await;

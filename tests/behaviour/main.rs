@@ -1,4 +1,4 @@
-//! What a user of the server relies on, held to the released binary.
+//! What a user of the server relies on, held to the built program.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod backup;

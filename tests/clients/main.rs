@@ -1,4 +1,4 @@
-//! Real clients against the released binary: the browser's `EventSource`, the npm package `eventsource`, and Python's
+//! Real clients against the built program: the browser's `EventSource`, the npm package `eventsource`, and Python's
 //! httpx with httpx-sse. They are used as their documentation says; nothing here re-opens or closes a stream for them.
 #![allow(missing_docs, clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! The race that the project began with, against the released binary and its database.
+//! The race that the project began with, against the built program and its database.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod run;

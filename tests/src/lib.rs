@@ -1,9 +1,13 @@
-//! What the tests of the released binary share: a server process, calls to it, and a viewer that reads raw bytes.
+//! What the tests of the built program share: a server process, calls to it, and a viewer that reads raw bytes.
 //!
-//! Everything here is real: processes are started from the released binary and killed with signals, connections are
-//! cut in the middle of a byte stream. `SOLOIST_BIN` names the binary; without it `target/release/soloist` is used.
+//! Everything here is real: processes are started from the binary and killed with signals, connections are cut in the
+//! middle of a byte stream. `SOLOIST_BIN` names the binary; without it `target/checked/soloist` is used, which is built with
+//! all tests by `cargo test --workspace --profile checked --no-run`.
+
+#![forbid(unsafe_code)]
 #![allow(missing_docs, clippy::unwrap_used)]
 
+pub mod browser;
 pub mod checker;
 pub mod clock;
 pub mod proxy;
@@ -20,10 +24,10 @@ use std::{
 #[must_use]
 pub fn binary() -> PathBuf {
     let path = std::env::var_os("SOLOIST_BIN").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/soloist")),
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/checked/soloist")),
         PathBuf::from,
     );
-    assert!(path.exists(), "{} is not there; run `cargo build --release` first", path.display());
+    assert!(path.exists(), "{} is not there; run `./scripts/test compile` first", path.display());
     path
 }
 
@@ -49,6 +53,17 @@ pub fn seed() -> u64 {
     let seed = std::env::var("SOLOIST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random);
     println!("seed: SOLOIST_SEED={seed}");
     seed
+}
+
+/// Something that `./scripts/test client-env` has installed, by default below `target/test-env`.
+#[must_use]
+pub fn installed(variable: &str, default: &str) -> PathBuf {
+    let path = std::env::var_os(variable).map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/test-env")).join(default),
+        PathBuf::from,
+    );
+    assert!(path.exists(), "{variable}: {} is not there; run `./scripts/test client-env`", path.display());
+    path
 }
 
 /// Asks again until `done` says so; fails after a generous while.

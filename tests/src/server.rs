@@ -1,4 +1,4 @@
-//! A server process of the released binary, in a folder of its own.
+//! A server process of the built program, in a folder of its own.
 
 use std::{
     os::unix::process::ExitStatusExt,
@@ -64,12 +64,12 @@ impl Server {
         Self::launch(Command::new(crate::binary()), dir, listen).await.expect("the server starts")
     }
 
-    /// Another one on the same database, of a binary with fault points; it is killed at the n-th pass of `point`, which
-    /// is `name:n`. None where that was before it listened.
-    pub async fn doomed(&self, binary: &Path, point: &str) -> Option<Self> {
+    /// One of a binary with fault points, in a folder that holds what it is to find; it is killed at the n-th pass of
+    /// `point`, which is `name:n`. None where that was before it listened.
+    pub async fn doomed_in(dir: Arc<TempDir>, binary: &Path, point: &str) -> Option<Self> {
         let mut command = Command::new(binary);
         command.env("FAULT_POINT", point);
-        Self::launch(command, self.dir.clone(), "127.0.0.1:0").await
+        Self::launch(command, dir, "127.0.0.1:0").await
     }
 
     /// One whose database is on a disk of so many MiB, which only it sees, at [`Server::small_disk`].
@@ -118,12 +118,22 @@ impl Server {
             return None;
         };
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Some(Self { dir, child, address, http: reqwest::Client::new() })
+        // A request whose server dies in the same moment may wait for an answer that nobody gives.
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
+        Some(Self { dir, child, address, http })
     }
 
     /// Waits until the process has ended by itself, for as long; whether it has.
     pub async fn ends_within(&mut self, most: Duration) -> bool {
         tokio::time::timeout(most, self.child.wait()).await.is_ok()
+    }
+
+    /// Waits until the process has ended, for as long; whether it has, and by SIGKILL.
+    pub async fn is_killed_within(&mut self, most: Duration) -> bool {
+        match tokio::time::timeout(most, self.child.wait()).await {
+            Ok(status) => status.unwrap().signal() == Some(9),
+            Err(_) => false,
+        }
     }
 
     /// Kills it with SIGKILL and starts another on the same folder and port.

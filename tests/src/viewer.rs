@@ -119,7 +119,7 @@ impl Connection {
             self.raw = self.head.split_off(end + 4);
         }
         let mut frames = Vec::new();
-        while let Some(chunk) = self.chunk() {
+        while let Some(chunk) = chunk(&mut self.raw, &mut self.left) {
             self.decoder.feed(&chunk, &mut frames).unwrap();
         }
         for frame in frames {
@@ -144,20 +144,21 @@ impl Connection {
             }
         }
     }
+}
 
-    /// The next part of a chunked body, as soon as any of it is here.
-    fn chunk(&mut self) -> Option<Vec<u8>> {
-        if self.left == 0 {
-            let line = self.raw.windows(2).position(|w| w == b"\r\n")?;
-            let size = usize::from_str_radix(std::str::from_utf8(&self.raw[..line]).unwrap(), 16).unwrap();
-            self.raw.drain(..line + 2);
-            self.left = size + 2;
-        }
-        let here = self.raw.len().min(self.left);
-        let data = here.min(self.left.saturating_sub(2));
-        let part = self.raw[..data].to_vec();
-        self.raw.drain(..here);
-        self.left -= here;
-        (here > 0).then_some(part)
+/// The next part of a chunked body, as soon as any of it is here. `raw` is what is still encoded, `left` what is still to
+/// come of the present chunk with the CRLF behind it.
+pub fn chunk(raw: &mut Vec<u8>, left: &mut usize) -> Option<Vec<u8>> {
+    if *left == 0 {
+        let line = raw.windows(2).position(|w| w == b"\r\n")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&raw[..line]).unwrap(), 16).unwrap();
+        raw.drain(..line + 2);
+        *left = size + 2;
     }
+    let here = raw.len().min(*left);
+    let data = here.min(left.saturating_sub(2));
+    let part = raw[..data].to_vec();
+    raw.drain(..here);
+    *left -= here;
+    (here > 0).then_some(part)
 }

@@ -7,6 +7,8 @@
 //! `PROPTEST_CASES` says how many sequences are tried; what fails is made smaller before it is shown.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod reads;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -22,13 +24,13 @@ use proptest::{
 };
 use soloist::{
     Create, Data, Ending, Epoch, Failure, IdempotencyKey, Json, Key, Losses, MemoryStore, ModelKey, NewTask,
-    NodeId, Policy, RunTerms, Status, Store, Timestamp,
+    NodeId, Policy, RunTerms, Status, Store, Timestamp, TraceContext,
     event::{self, NewEvent},
     idempotency::{Call, Idempotency},
     state::{Command, EpochChange, Logged, Place, Retries, next},
     store::{
-        Change, ClaimRequest, Current, EventRange, Heartbeat, NewNode, Prune, QueuedClaim, Rerun, Served,
-        StoreResult, Transition, Writer,
+        Change, ClaimRequest, Current, EventRange, Evidence, Heartbeat, NewNode, Prune, QueuedClaim, Rerun,
+        Served, StoreResult, Transition, Writer,
     },
 };
 use soloist_postgres::{PgOptions, PgStore};
@@ -38,8 +40,14 @@ use soloist_test_postgres::Cluster;
 
 const TASKS: usize = 4;
 const NODES: usize = 3;
-/// Most runs of the bounded model at a time.
-const TOTAL: u32 = 2;
+/// How long a node lives after each renewal, by the clock that all three read.
+const LEASE: Duration = Duration::from_secs(30);
+const DAY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
+
+/// What the starts of a node are part of: another trace for each, and none for the first.
+fn trace_of(node: usize) -> Option<TraceContext> {
+    TraceContext::new(&format!("00-{:032x}-{node:016x}-01", 7), Some("a=1").filter(|_| node > 1))
+}
 
 /// Something that somebody does.
 #[derive(Debug, Clone)]
@@ -48,13 +56,15 @@ enum Op {
         task: usize,
         run_at: Option<i64>,
         keyed: bool,
+        /// With another input than the others.
+        differs: bool,
     },
     Start {
         task: usize,
         node: usize,
         policy: Policy,
         place: Place,
-        keyed: Option<u8>,
+        keyed: Option<(u8, Call)>,
         after: Option<u64>,
     },
     ClaimQueued {
@@ -97,6 +107,20 @@ enum Op {
     Leave {
         node: usize,
     },
+    Renew {
+        node: usize,
+    },
+    /// The clock of the leases goes on.
+    Pass {
+        seconds: u64,
+    },
+    Bury {
+        evidence: Evidence,
+    },
+    /// What is old by then is removed.
+    Tidy {
+        days: i64,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -120,10 +144,12 @@ fn op() -> impl Strategy<Value = Op> {
         Command::NodeLost(Retries::Spent),
     ]);
     let wait = prop::sample::select(vec![0, 0, 50, 500]);
+    let call =
+        prop::sample::select(vec![Call::Start, Call::Start, Call::CreateAndStart, Call::StartOrAttach]);
     prop_oneof![
-        3 => (task.clone(), prop::option::weighted(0.2, 1..500_i64), prop::bool::weighted(0.2))
-            .prop_map(|(task, run_at, keyed)| Op::Create { task, run_at, keyed }),
-        6 => (task.clone(), node.clone(), policy, place, prop::option::weighted(0.2, 0..3_u8), prop::option::weighted(0.15, 0..4_u64))
+        3 => (task.clone(), prop::option::weighted(0.2, 1..500_i64), prop::bool::weighted(0.2), prop::bool::weighted(0.1))
+            .prop_map(|(task, run_at, keyed, differs)| Op::Create { task, run_at, keyed, differs }),
+        6 => (task.clone(), node.clone(), policy, place, prop::option::weighted(0.2, (0..3_u8, call)), prop::option::weighted(0.15, 0..4_u64))
             .prop_map(|(task, node, policy, place, keyed, after)| Op::Start { task, node, policy, place, keyed, after }),
         4 => node.clone().prop_map(|node| Op::ClaimQueued { node }),
         3 => (task.clone(), 1..4_u64).prop_map(|(task, count)| Op::Append { task, count }),
@@ -137,13 +163,20 @@ fn op() -> impl Strategy<Value = Op> {
         1 => prop::sample::select(vec![Status::Completed, Status::Failed, Status::Cancelled])
             .prop_map(|status| Op::Prune { status }),
         2 => Just(Op::Owed),
-        1 => node.prop_map(|node| Op::Leave { node }),
+        1 => node.clone().prop_map(|node| Op::Leave { node }),
+        1 => node.prop_map(|node| Op::Renew { node }),
+        1 => prop::sample::select(vec![1, 10, 29, 31]).prop_map(|seconds| Op::Pass { seconds }),
+        1 => prop::sample::select(vec![Evidence::Certain, Evidence::Lease])
+            .prop_map(|evidence| Op::Bury { evidence }),
+        1 => prop::sample::select(vec![0, 0, 2, 401]).prop_map(|days| Op::Tidy { days }),
     ]
 }
 
 /// The three, with what keeps their nodes alive.
 struct Stores {
     all: Vec<(&'static str, Arc<dyn Store>)>,
+    /// What all three measure leases by.
+    boot: ManualBootClock,
 }
 
 /// One sequence: a model of its own, and nodes of its own.
@@ -152,6 +185,8 @@ struct World<'a> {
     model: ModelKey,
     nodes: Vec<NodeId>,
     heartbeats: Vec<Vec<Box<dyn Heartbeat>>>,
+    /// Most runs of the model at a time.
+    total: Option<u32>,
     clock: i64,
     /// Rows as they were before the last change of each.
     before: BTreeMap<usize, Current>,
@@ -161,7 +196,7 @@ struct World<'a> {
 static MODELS: AtomicU64 = AtomicU64::new(0);
 
 impl<'a> World<'a> {
-    async fn new(stores: &'a Stores) -> World<'a> {
+    async fn new(stores: &'a Stores, total: Option<u32>) -> World<'a> {
         let name = format!("M{}", MODELS.fetch_add(1, Ordering::Relaxed));
         let model = ModelKey::new("p", &name).unwrap();
         let mut world = World {
@@ -169,6 +204,7 @@ impl<'a> World<'a> {
             model,
             nodes: (0..NODES).map(|_| NodeId::random()).collect(),
             heartbeats: Vec::new(),
+            total,
             clock: 1_800_000_000_000_000,
             before: BTreeMap::new(),
             signals: 0,
@@ -184,9 +220,8 @@ impl<'a> World<'a> {
         let mut heartbeats = Vec::new();
         for (_, store) in &self.stores.all {
             let terms = RunTerms { max_retries: 2, timeout_seconds: Some(9), deadline_seconds: None };
-            let served = Served { model: self.model.clone(), terms, max_total: Some(TOTAL) };
-            let lease = Duration::from_secs(3_600);
-            let new = NewNode { id: node.clone(), lease, models: vec![served], at };
+            let served = Served { model: self.model.clone(), terms, max_total: self.total };
+            let new = NewNode { id: node.clone(), lease: LEASE, models: vec![served], at };
             heartbeats.push(store.join(new).await.unwrap());
         }
         heartbeats
@@ -308,8 +343,10 @@ impl<'a> World<'a> {
 
     async fn act(&mut self, op: &Op) -> Result<(), TestCaseError> {
         match *op {
-            Op::Create { task, run_at, keyed } => {
-                let mut new = NewTask::named(self.key(task), Json::parse(r#"{"a": 1}"#).unwrap());
+            Op::Create { task, run_at, keyed, differs } => {
+                let input = if differs { r#"{"a": 1.0}"# } else { r#"{"a": 1}"# };
+                let mut new = NewTask::named(self.key(task), Json::parse(input).unwrap());
+                new.owner = reads::owner(task).map(str::to_owned);
                 (new.max_retries, new.timeout_seconds) = (Some(2), Some(9));
                 new.run_at = run_at.and_then(|millis| self.after(millis));
                 if keyed {
@@ -334,9 +371,9 @@ impl<'a> World<'a> {
                 create.await.map(drop)
             }
             Op::Start { task, node, policy, place, keyed, after } => {
-                let idempotency = keyed.map(|key| {
+                let idempotency = keyed.map(|(key, call)| {
                     let key = IdempotencyKey::new(format!("k{key}")).unwrap();
-                    Idempotency::start(&key, Call::Start, policy)
+                    Idempotency::start(&key, call, policy)
                 });
                 let request = ClaimRequest {
                     key: self.key(task),
@@ -344,8 +381,9 @@ impl<'a> World<'a> {
                     policy,
                     place,
                     after,
-                    max_total: Some(TOTAL),
+                    max_total: self.total,
                     idempotency,
+                    trace: trace_of(node),
                     at: self.now(),
                 };
                 let what = format!("{op:?}");
@@ -357,7 +395,7 @@ impl<'a> World<'a> {
                 .map(drop)
             }
             Op::ClaimQueued { node } => {
-                let models = vec![(self.model.clone(), Some(TOTAL))];
+                let models = vec![(self.model.clone(), self.total)];
                 let request = QueuedClaim { node: self.nodes[node].clone(), models, at: self.now() };
                 self.ask("claim_queued", |store| {
                     let request = request.clone();
@@ -474,7 +512,120 @@ impl<'a> World<'a> {
                 self.heartbeats[node] = self.join(&fresh, at).await;
                 Ok(())
             }
+            Op::Renew { node } => {
+                let mut heartbeats = std::mem::take(&mut self.heartbeats[node]);
+                let (back, answers) = tokio::task::spawn_blocking(move || {
+                    let answers: Vec<_> = heartbeats.iter_mut().map(|heartbeat| heartbeat.renew()).collect();
+                    (heartbeats, answers)
+                })
+                .await
+                .unwrap();
+                self.heartbeats[node] = back;
+                prop_assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "renew: {:?}", answers);
+                Ok(())
+            }
+            Op::Pass { seconds } => {
+                self.stores.boot.advance(Duration::from_secs(seconds));
+                Ok(())
+            }
+            Op::Bury { evidence } => {
+                let own = self.nodes.clone();
+                self.ask("bury", |store| {
+                    let own = own.clone();
+                    async move {
+                        // What earlier sequences have left is buried with it.
+                        let mut buried = store.bury(evidence).await?;
+                        buried.retain(|node| own.contains(node));
+                        buried.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+                        Ok(buried)
+                    }
+                })
+                .await
+                .map(drop)
+            }
+            Op::Tidy { days } => {
+                let at = Timestamp::from_micros(self.clock + days * DAY_MICROS);
+                self.ask("tidy", |store| async move {
+                    while store.tidy(at).await? {}
+                    Ok(())
+                })
+                .await
+            }
         }
+    }
+
+    /// Carries a command out; who is told of it is the same everywhere.
+    async fn act_and_tell(&mut self, op: &Op) -> Result<(), TestCaseError> {
+        let tells = matches!(op, Op::Signal { .. } | Op::Other { command: Command::Cancel, .. });
+        if !tells {
+            return self.act(op).await;
+        }
+        let before = self.inboxes().await;
+        self.act(op).await?;
+        let after = self.inboxes().await;
+        let rose: Vec<Vec<bool>> = after
+            .iter()
+            .zip(&before)
+            .map(|(after, before)| after.iter().zip(before).map(|(after, before)| after > before).collect())
+            .collect();
+        prop_assert!(rose.windows(2).all(|pair| pair[0] == pair[1]), "inboxes after {:?}: {:?}", op, rose);
+        Ok(())
+    }
+
+    /// The number of each node's inbox, store by store.
+    async fn inboxes(&self) -> Vec<Vec<u64>> {
+        let mut all = Vec::new();
+        for (_, store) in &self.stores.all {
+            let mut numbers = Vec::new();
+            for node in &self.nodes {
+                numbers.push(store.inbox(node).await.unwrap());
+            }
+            all.push(numbers);
+        }
+        all
+    }
+
+    /// All nodes are gone, what they have left is taken over and ended, and all tasks are deleted: nothing is left that the
+    /// next sequence would meet.
+    async fn end(&mut self) -> Result<(), TestCaseError> {
+        for heartbeats in &mut self.heartbeats {
+            for mut heartbeat in heartbeats.drain(..) {
+                tokio::task::spawn_blocking(move || heartbeat.leave()).await.unwrap().unwrap();
+            }
+        }
+        let model = self.model.clone();
+        let orphans = self.ask("orphans", |store| {
+            let model = model.clone();
+            async move {
+                let mut orphans = store.orphans(100_000).await?;
+                orphans.retain(|held| *held.key.model_key() == model);
+                orphans.sort_by(|a, b| a.key.cmp(&b.key));
+                Ok(orphans)
+            }
+        });
+        let orphans = orphans.await?;
+        for task in 0..TASKS {
+            let Some(row) = self.row(task).await? else { continue };
+            let key = self.key(task);
+            let is_orphan = orphans.iter().any(|held| held.key == key);
+            prop_assert_eq!(is_orphan, row.node.is_some(), "{} is an orphan where somebody held it", key);
+            let command = if is_orphan { Command::NodeLost(Retries::Spent) } else { Command::Cancel };
+            if let Some(ending) = self.transition(task, &row, command, 0, Rerun::Forget) {
+                self.apply(task, ending).await?;
+            }
+            self.act(&Op::Delete { task, run: None }).await?;
+            prop_assert_eq!(self.row(task).await?, None);
+        }
+        let waiting = self.ask("waiting", |store| async move { store.waiting().await }).await?;
+        prop_assert_eq!(waiting, soloist::store::Waiting::default());
+        Ok(())
+    }
+
+    async fn play(&mut self, ops: &[Op]) -> Result<(), TestCaseError> {
+        for op in ops {
+            self.act_and_tell(op).await?;
+        }
+        self.compare().await
     }
 
     /// Everything that is on record of the sequence, and the invariants of each log.
@@ -492,7 +643,7 @@ impl<'a> World<'a> {
                 async move { store.events(&key, range).await }
             });
             let log = log.await?;
-            for run in [record.run, record.run + 1] {
+            for run in [record.run, record.following_run()] {
                 let signals = self.ask("signals", |store| {
                     let key = key.clone();
                     async move { store.signals(&key, run, 0, 1_000).await }
@@ -526,7 +677,17 @@ impl<'a> World<'a> {
             })
         };
         held(Status::Running).await?;
-        held(Status::Cancelling).await.map(drop)
+        held(Status::Cancelling).await?;
+        self.ask("waiting", |store| async move { store.waiting().await }).await?;
+        self.ask("serves", |store| {
+            let model = self.model.clone();
+            async move { store.serves(&model).await }
+        })
+        .await?;
+        for node in &self.nodes {
+            self.ask("beside", |store| async move { store.beside(node).await }).await?;
+        }
+        self.compare_pages().await
     }
 }
 
@@ -545,7 +706,7 @@ fn s1_to_s8_random_commands_leave_the_same_records_and_logs_in_memory_sqlite_and
         let postgres: Arc<dyn Store> = Arc::new(PgStore::open_with(&database.url(), options).await.unwrap());
         // It goes with the cluster.
         std::mem::forget(database);
-        Stores { all: vec![("memory", memory), ("sqlite", sqlite), ("postgres", postgres)] }
+        Stores { all: vec![("memory", memory), ("sqlite", sqlite), ("postgres", postgres)], boot: clock }
     });
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(64);
     let mut runner = TestRunner::new(Config {
@@ -554,13 +715,14 @@ fn s1_to_s8_random_commands_leave_the_same_records_and_logs_in_memory_sqlite_and
         max_shrink_iters: 300,
         ..Config::default()
     });
-    let ran = runner.run(&prop::collection::vec(op(), 1..60), |ops| {
+    let total = prop::sample::select(vec![Some(1), Some(2), Some(2), None]);
+    let ran = runner.run(&(total, prop::collection::vec(op(), 1..60)), |(total, ops)| {
         runtime.block_on(async {
-            let mut world = World::new(&stores).await;
-            for op in &ops {
-                world.act(op).await?;
-            }
-            world.compare().await
+            let mut world = World::new(&stores, total).await;
+            let went = world.play(&ops).await;
+            // Also after a failure, which is tried again with fewer commands.
+            let ended = world.end().await;
+            went.and(ended)
         })
     });
     if let Err(error) = ran {

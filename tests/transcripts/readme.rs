@@ -59,6 +59,7 @@ fn folder() -> tempfile::TempDir {
     fs::create_dir_all(&inside).unwrap();
     let dir = tempfile::tempdir_in(inside).unwrap();
     symlink(target, dir.path().join("target")).unwrap();
+    symlink(checkout().join("examples"), dir.path().join("examples")).unwrap();
     dir
 }
 

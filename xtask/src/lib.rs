@@ -3,6 +3,8 @@
 //! Decides: where the project's own files are. The rules stand in `tests/it/`, one file each: the direction between
 //! crates, the headers of SQL files, and words that may stand in one place only.
 
+#![forbid(unsafe_code)]
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -1,5 +1,7 @@
 //! What may be said on the command line.
 
+pub(crate) mod bench;
+
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -31,6 +33,16 @@ pub(crate) struct Cli {
     pub(crate) command: Cmd,
 }
 
+impl Cli {
+    /// What the command line says, and whether `--url` stands on it. The variable names the server that is worked with,
+    /// which nobody wants to put under load by a command that does not name it.
+    pub(crate) fn read() -> (Self, bool) {
+        let matches = <Self as clap::CommandFactory>::command().get_matches();
+        let is_url_given = matches.value_source("url") == Some(clap::parser::ValueSource::CommandLine);
+        (Self::from_arg_matches(&matches).unwrap_or_else(|e| e.exit()), is_url_given)
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cmd {
     /// Run the server
@@ -57,6 +69,8 @@ pub(crate) enum Cmd {
     Cleanup(Cleanup),
     /// Copy the store to a file, also while servers use it
     Backup(Backup),
+    /// Measure a server: how many starts, how fast, at what cost
+    Bench(bench::Bench),
     /// Look at the server's configuration
     #[command(subcommand)]
     Config(ConfigCmd),

@@ -111,6 +111,21 @@ impl From<Error> for Stop {
     }
 }
 
+impl From<soloist_bench::Error> for Stop {
+    fn from(error: soloist_bench::Error) -> Self {
+        use soloist_bench::Error;
+        let (exit, next) = match &error {
+            Error::Invalid(_) => (Exit::Usage, ""),
+            Error::Unreachable { .. } => (
+                Exit::Unreachable,
+                "\nis `soloist serve` running there? without --url a server is started for the measurement",
+            ),
+            _ => (Exit::Failed, ""),
+        };
+        Self::new(exit, format!("{error}{next}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use soloist_wire::{Problem, problem};

@@ -1,6 +1,9 @@
 //! `soloist`: the server and its command line.
 //!
-//! Every command but `serve`, `run` and `backup` reaches tasks through `soloist-client` and the public HTTP API.
+//! Every command but `serve`, `run`, `backup` and `bench` reaches tasks through `soloist-client`, and all but the first three
+//! through the public HTTP API.
+
+#![forbid(unsafe_code)]
 
 mod args;
 mod commands;
@@ -11,7 +14,6 @@ mod store;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use soloist_client::Client;
 
 use args::{Cli, Cmd, ConfigCmd};
@@ -21,9 +23,9 @@ use render::Out;
 fn main() -> ExitCode {
     // Before anything else: this program is also what watches over commands, under another name.
     soloist_runners::guard::enter_if_asked();
-    let cli = Cli::parse();
+    let (cli, is_url_given) = Cli::read();
     let out = Out::new(cli.json);
-    match run(cli, &out) {
+    match run(cli, is_url_given, &out) {
         Ok(code) => code,
         Err(stop) => {
             out.error(&stop);
@@ -32,12 +34,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli, out: &Out) -> Result<ExitCode, Stop> {
+fn run(cli: Cli, is_url_given: bool, out: &Out) -> Result<ExitCode, Stop> {
     let exit = match cli.command {
         Cmd::Run(args) => return commands::run::run(args, out),
         Cmd::Serve(args) => commands::serve::serve(args, out),
         Cmd::Config(ConfigCmd::Check(args)) => commands::config::check(args, out),
         Cmd::Backup(args) => commands::backup::backup(args, out),
+        Cmd::Bench(args) => commands::bench::bench(args, is_url_given.then_some(&*cli.url), out),
         Cmd::Openapi => commands::openapi::openapi(out),
         Cmd::Completions(args) => commands::completions::completions(args.shell, out),
         command => {
@@ -64,6 +67,7 @@ async fn ask(command: Cmd, client: &Client, out: &Out) -> Result<Exit, Stop> {
         Cmd::Serve(_)
         | Cmd::Run(_)
         | Cmd::Backup(_)
+        | Cmd::Bench(_)
         | Cmd::Config(_)
         | Cmd::Openapi
         | Cmd::Completions(_) => {

@@ -180,6 +180,31 @@ impl Client {
         .await
     }
 
+    /// The same page as soon as there is anything in it: where nothing stands after `after` the server waits until
+    /// something does, the task is finished, or `wait` (whole seconds, at most 60) is over. For networks that break
+    /// streams. A page that is empty and whose status is finished says that nothing more comes.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn next_events(
+        &self,
+        key: &str,
+        after: u64,
+        limit: Option<usize>,
+        wait: Duration,
+    ) -> Result<EventsPage, Error> {
+        let path = query(
+            &of_task("tasks", key, &["events"])?,
+            &[
+                ("after", Some(after.to_string())),
+                ("limit", limit.map(|n| n.to_string())),
+                // In whole seconds, and not rounded to none: that would not wait at all.
+                ("wait", Some(wait.as_millis().div_ceil(1_000).to_string())),
+            ],
+        );
+        self.call_within(Method::GET, &path, None::<&()>, ANSWER_MAX + wait).await.map(|(_, page)| page)
+    }
+
     /// Watches a task; the stream resumes by itself. Nothing is sent until its first `next`.
     ///
     /// # Errors

@@ -78,4 +78,36 @@ mod tests {
             assert!(matches!(text.parse::<Cursor>(), Err(Error::Invalid(_))), "{text:?}");
         }
     }
+
+    use proptest::prelude::*;
+
+    fn config() -> ProptestConfig {
+        ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
+    }
+
+    proptest! {
+        #![proptest_config(config())]
+
+        #[test]
+        fn every_position_is_read_back_and_any_other_text_refused(
+            seq in 0..=i64::MAX as u64, epoch in prop::option::of(0..=i64::MAX as u64),
+            text in prop_oneof!["[0-9]{0,3}-?[0-9]{0,3}", "[0-9]{18,20}(-[0-9]{18,20})?", "[-+0-9 .x]{0,6}", "\\PC{0,6}"],
+        ) {
+            let cursor = Cursor { seq, epoch };
+            prop_assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
+            // What a store can hold has no more digits than this, and is no greater.
+            let is_number = |text: &str| {
+                let digits = text.trim_start_matches('0');
+                let fits = digits.len() < 19 || (digits.len() == 19 && digits <= "9223372036854775807");
+                !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) && fits
+            };
+            let parts: Vec<_> = text.split('-').collect();
+            let is_position = parts.len() <= 2 && parts.into_iter().all(is_number);
+            let read = text.parse::<Cursor>();
+            prop_assert_eq!(read.is_ok(), is_position, "{:?}", text);
+            if let Ok(read) = read {
+                prop_assert_eq!(read.to_string().parse::<Cursor>().unwrap(), read);
+            }
+        }
+    }
 }

@@ -67,4 +67,47 @@ mod tests {
         assert_eq!(query("/tasks", &[("app", None), ("cursor", Some("a&b".into()))]), "/tasks?cursor=a%26b");
         assert_eq!(query("/tasks", &[("app", None)]), "/tasks");
     }
+
+    use proptest::prelude::*;
+
+    fn config() -> ProptestConfig {
+        ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
+    }
+
+    /// Any text, and what would like to be more than one segment.
+    fn part() -> impl Strategy<Value = String> {
+        let nasty =
+            vec!["", ".", "..", "%2e", "%2E.", "%2F", "\\", "?", "#", "a b", "+", "&x=", "\r\n", "\0", "%"];
+        prop_oneof![2 => "[A-Za-z0-9._~-]{1,8}", 1 => "\\PC{0,6}", 1 => prop::sample::select(nasty).prop_map(str::to_owned)]
+    }
+
+    proptest! {
+        #![proptest_config(config())]
+
+        #[test]
+        fn whatever_is_named_is_what_a_server_reads_in_its_segment(
+            key in prop::array::uniform3(part()), rest in prop::collection::vec(part(), 0..3),
+            values in prop::collection::vec(("[a-z]{1,4}", prop::option::of(part())), 0..3),
+        ) {
+            let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+            let all: Vec<&str> = key.iter().map(String::as_str).chain(rest.iter().copied()).collect();
+            let is_fine = !key.iter().any(|part| part.contains('/')) && !all.iter().any(|part| ["", ".", ".."].contains(part));
+            let path = of_task("tasks", &key.join("/"), &rest);
+            prop_assert_eq!(path.is_ok(), is_fine, "{:?}", path);
+            let Ok(path) = path else { return Ok(()) };
+            let named: Vec<_> = values.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+            let sent = query(&path, &named);
+            prop_assert!(sent.bytes().all(|b| b.is_ascii_graphic()), "{}", sent);
+            // As whatever stands between reads it.
+            let url = reqwest::Url::parse(&format!("http://h{sent}")).unwrap();
+            prop_assert!(url.host_str() == Some("h") && url.fragment().is_none(), "{}", url);
+            let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned();
+            let segments: Vec<_> = url.path_segments().unwrap().map(decode).collect();
+            prop_assert_eq!(&segments[0], "tasks");
+            prop_assert_eq!(&segments[1..], &all[..]);
+            let pairs: Vec<_> = url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+            let wanted: Vec<_> = values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+            prop_assert_eq!(pairs, wanted);
+        }
+    }
 }

@@ -13,8 +13,9 @@ use tokio_postgres::Row;
 
 use crate::{
     error::{SqlError, SqlResult},
+    gather::Gather,
     pool::Pool,
-    queries::Slots,
+    queries::{Claiming, Creating, Looking, Reading, Slots},
     sql::{Args, Statement, Statements},
 };
 
@@ -37,6 +38,16 @@ pub(crate) struct Db {
     pub(crate) groups: Pool,
     /// For the looks after dead nodes and what they held, which go on however much others write.
     pub(crate) sweeps: Pool,
+    /// Claims that wait for those under way.
+    pub(crate) claims: Gather<Claiming>,
+    /// The looks of claims.
+    pub(crate) looks: Gather<Looking>,
+    /// Looks at records.
+    pub(crate) records: Gather<Reading>,
+    /// Creates of tasks that are named.
+    pub(crate) named: Gather<Creating<true>>,
+    /// Creates of tasks whose names the store assigns, which follow each other in any case.
+    pub(crate) assigned: Gather<Creating<false>>,
     /// The statements, for the schema of this store.
     pub(crate) sql: Statements,
     /// That schema.

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use soloist::{NodeId, limits};
+use soloist::{NodeId, fault, limits};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
@@ -282,7 +282,9 @@ async fn follow(hints: &Hints, client: &Client, listening: &mut HashSet<String>)
         commands.push_str(&format!("UNLISTEN {channel};"));
     }
     if !commands.is_empty() {
+        fault::point("postgres:listen-before");
         run(client, &commands).await?;
+        fault::point("postgres:listen-after");
     }
     *listening = wanted;
     Ok(())
@@ -299,7 +301,10 @@ async fn tell(hints: &Hints, client: &Client) -> Result<(), SqlError> {
         "SELECT pg_notify(channel, payload) FROM unnest(:channels, :payloads) AS said (channel, payload)";
     let notify = Statement::new(notify, "soloist");
     let args = args! { channels: TEXT_ARRAY = channels, payloads: TEXT_ARRAY = payloads };
-    pool::ask(client, &notify, args, limits::POSTGRES_REQUEST_MAX).await.map(drop)
+    fault::point("postgres:notify-before");
+    let told = pool::ask(client, &notify, args, limits::POSTGRES_REQUEST_MAX).await;
+    fault::point("postgres:notify-after");
+    told.map(drop)
 }
 
 async fn run(client: &Client, commands: &str) -> Result<(), SqlError> {

@@ -3,13 +3,17 @@
 //! Decides: how the promises of [`Store`] are kept in SQL that others write to at the same moment. Every verb is one
 //! statement that commits by itself, so nothing is open while anything waits; each is right at every isolation level. Each
 //! query is one file in `src/sql`, and the start race is decided by one of them, `claim.sql`. Holders' writes go through one
-//! group commit (`writer.rs`); others are told of them after the commit (`hints.rs`).
+//! group commit (`writer.rs`), creates, claims and looks share statements (`gather.rs`); others are told of what was written
+//! after the commit (`hints.rs`).
 //!
 //! Never decides: what moves a task. A statement compares what a [`Transition`] says with the task's row and sets it;
 //! where none matched, [`soloist::store::guard`] words the answer.
 
+#![forbid(unsafe_code)]
+
 mod db;
 mod error;
+mod gather;
 mod hints;
 mod log;
 mod migrate;

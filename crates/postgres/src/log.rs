@@ -2,7 +2,8 @@
 //!
 //! Decides: what one row holds (at most a page of events, so that a reader never fetches much more than it asked for), and
 //! how an event is written: `[timestamp, type, data]` where its data are JSON, which stay byte for byte the text that came;
-//! `[timestamp, type, null, text]` where they are other text. As JSON strings, types and texts may hold anything.
+//! `[timestamp, type, null, text]` where they are other text. JSON with white space around it would lose it there, and is
+//! written as `[timestamp, type, true, text]`. As JSON strings, types and texts may hold anything.
 //!
 //! Never decides a seq: an event's place in the row is counted from the row's first.
 
@@ -60,7 +61,13 @@ fn write(out: &mut String, event_type: &EventType, data: &Data, timestamp: Times
     let string = |text: &str| serde_json::to_string(text).expect("a string can be written");
     out.push_str(&format!("[{},{},", timestamp.as_micros(), string(event_type.as_str())));
     match data {
-        Data::Json(json) => out.push_str(json.as_str()),
+        Data::Json(json) if json.as_str().trim_ascii().len() == json.as_str().len() => {
+            out.push_str(json.as_str())
+        }
+        Data::Json(json) => {
+            out.push_str("true,");
+            out.push_str(&string(json.as_str()));
+        }
         Data::Text(text) => {
             out.push_str("null,");
             out.push_str(&string(text));
@@ -106,6 +113,7 @@ impl Row {
             epoch: self.epoch,
             event_type: EventType::from_store(&*event_type),
             data: match text {
+                Some(text) if json.get() == "true" => Data::Json(Json::from_store(&*text)),
                 Some(text) => Data::Text((&*text).into()),
                 None => Data::Json(Json::from_store(json.get())),
             },
@@ -146,6 +154,7 @@ mod tests {
             .map(|text| event(Data::Text(text.into())))
             .into_iter()
             .chain(jsons.map(|text| event(Data::Json(Json::parse(text).unwrap()))))
+            .chain([" {}", "true\n", "\t[1]\r\n"].map(|text| event(Data::of_text(text))))
             .collect();
         let [chunk] = &cut(&events)[..] else { panic!("they fit into one row") };
         assert!(!chunk.events.contains('\0'));

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use soloist::limits;
+use soloist::{fault, limits};
 use tokio::time::Instant;
 
 use crate::{
@@ -34,6 +34,10 @@ const MIGRATIONS: &[Migration] = &[
     Migration { compatible_from: 1, sql: include_str!("migrations/0002_queue_of_model.sql") },
     // A program that knows no due times and no slots would run what waits for its time, and more at once than may.
     Migration { compatible_from: 3, sql: include_str!("migrations/0003_lifecycle.sql") },
+    // A program that knows no traces goes on: the runs that it starts may be told an earlier one's, and nothing is decided by it.
+    Migration { compatible_from: 3, sql: include_str!("migrations/0004_trace.sql") },
+    // A program that does not know which numbers were taken back goes on as it did: it gives them to other starts.
+    Migration { compatible_from: 3, sql: include_str!("migrations/0005_taken_back.sql") },
 ];
 
 /// Where versions are kept; of one form for ever.
@@ -96,8 +100,10 @@ async fn bring_up_to_date(taken: &mut Taken<'_>, schema: &str) -> SqlResult<Opti
     // Each statement sees what the lock has waited for, whatever is usual in this database. The disk is waited for, too.
     let begin = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on";
     taken.run(begin, left()).await?;
+    fault::point("postgres:migrate-begun");
     // Schemas of one database wait for each other; that is rare, and asks for no name that could be taken.
     taken.run("SELECT pg_advisory_xact_lock(hashtext('soloist'), hashtext('migration'))", left()).await?;
+    fault::point("postgres:migrate-locked");
     let found = versions(taken, schema).await?;
     if found.is_some_and(|found| found.version >= known()) {
         taken.run("ROLLBACK", left()).await?;
@@ -109,13 +115,16 @@ async fn bring_up_to_date(taken: &mut Taken<'_>, schema: &str) -> SqlResult<Opti
     let from = found.map_or(0, |found| found.version);
     for (version, migration) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > from) {
         taken.run(&in_schema(migration.sql, schema), left()).await?;
+        fault::point("postgres:migrate-tables");
         let kept = format!(
             "INSERT INTO soloist.migration (version, compatible_from) VALUES ({version}, {})",
             migration.compatible_from
         );
         taken.run(&in_schema(&kept, schema), left()).await?;
+        fault::point("postgres:migrate-numbered");
     }
     taken.run("COMMIT", left()).await?;
+    fault::point("postgres:migrate-after");
     Ok(None)
 }
 
@@ -124,8 +133,11 @@ async fn prepare(taken: &mut Taken<'_>, schema: &str, deadline: Duration) -> Sql
     let there = Statement::new("SELECT 1 FROM pg_namespace WHERE nspname = :schema", schema);
     if taken.ask(&there, args! { schema: TEXT = schema }).await?.is_empty() {
         taken.run(&format!("CREATE SCHEMA \"{schema}\""), deadline).await?;
+        fault::point("postgres:migrate-schema");
     }
-    taken.run(&in_schema(TABLE, schema), deadline).await
+    taken.run(&in_schema(TABLE, schema), deadline).await?;
+    fault::point("postgres:migrate-versions");
+    Ok(())
 }
 
 /// The newest version of the tables, and what it asks of a program.

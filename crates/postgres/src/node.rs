@@ -16,7 +16,7 @@ use std::{
 use soloist::{
     NodeId,
     clock::SharedBootClock,
-    limits,
+    fault, limits,
     store::{Evidence, Heartbeat, NewNode, Renewal, StoreError, StoreResult},
 };
 use tokio::{
@@ -63,11 +63,14 @@ pub(crate) async fn join(db: &Db, node: &NewNode, is_relaxed: bool, now: &Now) -
         now: INT8 = now.micros(), apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, max_retries: INT4_ARRAY = max_retries,
         timeouts: INT4_ARRAY = timeouts, deadlines: INT4_ARRAY = deadlines, relaxed: BOOL = is_relaxed,
     };
+    fault::point("postgres:join-before");
     db.write(Fate::Repeat, &db.sql.join, args).await?;
+    fault::point("postgres:join-row");
     // Of two that join at once each has joined before it looks, so that one of them at least sees the other.
     let (id, now) = (node.id.as_str(), now.micros());
     let others = args! { node: TEXT = id, now: INT8 = now, relaxed: BOOL = is_relaxed };
     let is_alone = db.read(&db.sql.others, others).await?.is_empty();
+    fault::point("postgres:join-looked");
     if !is_alone {
         db.write(Fate::Repeat, &db.sql.leave, args! { node: TEXT = id }).await?;
     }
@@ -93,7 +96,9 @@ pub(crate) async fn bury(db: &Db, evidence: Evidence, now: &Now) -> SqlResult<Ve
     }
     // Where its answer is lost nobody names those that it has buried; the next look for orphans finds what they held all the
     // same.
+    fault::point("postgres:bury-before");
     let buried = ask(&db.sweeps, Fate::Once, &db.sql.bury, args! { now: INT8 = now.micros() }).await?;
+    fault::point("postgres:bury-after");
     buried.iter().map(|row| Ok(NodeId::from_store(rows::get::<&str>(row, "id")?))).collect()
 }
 
@@ -213,10 +218,16 @@ impl Line {
             };
             let (db, client) = (&self.db, self.client.insert(client));
             let (node, now) = (self.node.as_str(), self.now.micros());
+            let [before, after] = match ask {
+                Ask::Renew => ["postgres:heartbeat-before", "postgres:heartbeat-after"],
+                Ask::Leave => ["postgres:leave-before", "postgres:leave-after"],
+            };
+            fault::point(before);
             let asked = match ask {
                 Ask::Renew => one(client, &db.sql.renew, args! { node: TEXT = node, now: INT8 = now }).await,
                 Ask::Leave => one(client, &db.sql.leave, args! { node: TEXT = node }).await,
             };
+            fault::point(after);
             match asked {
                 Ok(is_found) => {
                     let is_dead = matches!(ask, Ask::Renew) && !is_found;
@@ -253,6 +264,7 @@ impl Line {
             match connected {
                 Ok(Ok(client)) if !client.is_closed() => {
                     self.connecting = JoinSet::new();
+                    fault::point("postgres:heartbeat-connected");
                     return Ok(client);
                 }
                 Ok(Err(error)) => why = error,

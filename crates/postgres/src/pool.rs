@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use soloist::limits;
+use soloist::{fault, limits};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -257,6 +257,7 @@ impl Taken<'_> {
         let Some(line) = self.line.as_ref().filter(|_| !self.is_unanswered) else {
             return Err(SqlError::Broken("its connection broke before".to_owned()));
         };
+        fault::point("postgres:ask-before");
         self.is_unanswered = true;
         let answer = match timeout(deadline, ask(&line.client)).await {
             Ok(answer) => {
@@ -265,6 +266,7 @@ impl Taken<'_> {
             }
             Err(_) => Err(late()),
         };
+        fault::point("postgres:ask-after");
         self.pool.judge(&answer);
         if !self.is_unanswered && answer.as_ref().is_err_and(|error| !error.spares_connection()) {
             self.line = None;

@@ -4,7 +4,7 @@
 //! told as a broken store, with the column's name and never with its value.
 
 use soloist::{
-    Epoch, Failure, Json, Key, Losses, NextRun, NodeId, RunTerms, Status, Task, Timestamp,
+    Epoch, Failure, Json, Key, Losses, NextRun, NodeId, RunTerms, Status, Task, Timestamp, TraceContext,
     store::{Current, Signal, Waiting, Won},
 };
 use tokio_postgres::{Row, types::FromSql};
@@ -49,6 +49,7 @@ pub(crate) fn current(row: &Row) -> SqlResult<Current> {
         max_retries: small(row, "max_retries")?,
         losses: losses(row)?,
         next_run: next_run(row)?,
+        taken_back: count(row, "taken_back")?,
     })
 }
 
@@ -64,6 +65,7 @@ pub(crate) fn won(row: &Row) -> SqlResult<Won> {
         terms: terms(row)?,
         losses: losses(row)?,
         input: json(row, "input")?,
+        trace: trace(row)?,
     })
 }
 
@@ -78,6 +80,13 @@ pub(crate) fn terms(row: &Row) -> SqlResult<RunTerms> {
 
 fn losses(row: &Row) -> SqlResult<Losses> {
     Ok(Losses { node: small(row, "node_losses")?, store: small(row, "store_losses")? })
+}
+
+/// The trace of the newest run.
+fn trace(row: &Row) -> SqlResult<Option<TraceContext>> {
+    let Some(parent) = get::<Option<&str>>(row, "trace_parent")? else { return Ok(None) };
+    let trace = TraceContext::new(parent, get(row, "trace_state")?);
+    trace.map(Some).ok_or_else(|| unreadable("trace_parent"))
 }
 
 fn next_run(row: &Row) -> SqlResult<NextRun> {
@@ -123,9 +132,11 @@ pub(crate) fn task(row: &Row) -> SqlResult<Task> {
         // Told only where one task is asked for.
         position: None,
         next_run: next_run(row)?,
+        taken_back: count(row, "taken_back")?,
         node: node(row)?,
         last_seq: count(row, "last_seq")?,
         run_start_seq: count(row, "run_start_seq")?,
+        trace: trace(row)?,
     })
 }
 
@@ -158,8 +169,9 @@ pub(crate) fn node(row: &Row) -> SqlResult<Option<NodeId>> {
 fn failure(row: &Row) -> SqlResult<Option<Failure>> {
     let Some(error_type) = words(row, "error_type")? else { return Ok(None) };
     let message = words(row, "error_message")?.unwrap_or_default();
-    // Whether another attempt may help was decided by when it came on record.
-    Ok(Some(Failure { error_type, message, traceback: words(row, "error_traceback")?, retryable: true }))
+    let traceback = words(row, "error_traceback")?;
+    // Whether and when another attempt may help was decided by when it came on record.
+    Ok(Some(Failure { error_type, message, traceback, retryable: true, retry_after: None }))
 }
 
 fn json(row: &Row, column: &str) -> SqlResult<Json> {
@@ -173,6 +185,22 @@ fn words(row: &Row, column: &str) -> SqlResult<Option<String>> {
 
 fn time(row: &Row, column: &str) -> SqlResult<Option<Timestamp>> {
     Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_micros))
+}
+
+/// The rows of a statement for so many, in the places in which they were asked for.
+pub(crate) fn in_places<T>(
+    found: &[Row],
+    asked: usize,
+    read: impl Fn(&Row) -> SqlResult<T>,
+) -> SqlResult<Vec<Option<T>>> {
+    let mut answers: Vec<Option<T>> = (0..asked).map(|_| None).collect();
+    for row in found {
+        let place = usize::try_from(count(row, "asked")?).unwrap_or(usize::MAX);
+        if let Some(answer) = answers.get_mut(place.wrapping_sub(1)) {
+            *answer = Some(read(row)?);
+        }
+    }
+    Ok(answers)
 }
 
 /// A number that is never negative.

@@ -4,6 +4,10 @@
 //! the schema `soloist`; where another one is configured it is put in its place, once, when the store is opened. So nothing
 //! depends on a `search_path`, which a pooler may hand from one client to the next.
 //!
+//! Where a file looks a task up by its key, it says `status || ''`. So no index of some tasks can answer it, whatever
+//! PostgreSQL believes of a table that has grown since it was last analyzed: it would take that of a model's tasks, and read
+//! all of them for one.
+//!
 //! Never decides what a statement says.
 
 use tokio_postgres::types::{ToSql, Type};
@@ -90,13 +94,14 @@ macro_rules! statements {
 }
 
 statements! {
-    active = "active", append = "append", beside = "beside", bury = "bury", cancel = "cancel", claim = "claim",
-    claim_keyed = "claim_keyed", claim_queued = "claim_queued", clamp = "clamp", clear = "clear",
-    cleared = "cleared", create = "create", create_keyed = "create_keyed", delete = "delete", epoch = "epoch", events = "events", expire = "expire",
+    active = "active", active_many = "active_many", append = "append", beside = "beside", bury = "bury", cancel = "cancel", claim = "claim",
+    claim_keyed = "claim_keyed", claim_many = "claim_many", claim_queued = "claim_queued", clamp = "clamp", clear = "clear",
+    cleared = "cleared", create = "create", create_keyed = "create_keyed",
+    create_many = "create_many", delete = "delete", epoch = "epoch", events = "events", expire = "expire",
     finish = "finish", forget = "forget", held = "held", inbox = "inbox", join = "join", leave = "leave", others = "others",
     left = "left", living = "living", orphans = "orphans", outlive = "outlive", owed = "owed", position = "position",
     prune = "prune", renew = "renew", requeue = "requeue", ripen = "ripen", rows = "rows", serves = "serves", signal = "signal",
-    signals = "signals", slots = "slots", task = "task", use_key = "use", used = "used", waiting = "waiting", want = "want",
+    signals = "signals", slots = "slots", task = "task", task_many = "task_many", use_key = "use", used = "used", waiting = "waiting", want = "want",
 }
 
 /// The list, with a line for each part of its filter.

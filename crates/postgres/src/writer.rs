@@ -13,7 +13,7 @@ use std::{
 };
 
 use soloist::{
-    Key, limits,
+    Key, fault, limits,
     store::{Applied, StoreResult},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -133,6 +133,7 @@ fn reply(hints: &Hints, kind: Kind, part: Vec<Queued>, answer: SqlResult<Vec<Don
         Err(error) => part.iter().map(|_| Err(error.clone())).collect(),
     };
     tell(hints, kind, &answers);
+    fault::point("postgres:group-told");
     let is_freed = answers.iter().flatten().any(|done| done.is_bounded);
     for (queued, answer) in part.into_iter().zip(answers) {
         let _ = queued.reply.send(answer.map(|done| done.applied).map_err(Into::into));

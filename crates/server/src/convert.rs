@@ -9,6 +9,7 @@ use soloist_wire::{
 use crate::state::Ids;
 
 pub(crate) fn task(task: Task) -> TaskRecord {
+    let next_run = (task.next_run != soloist::NextRun::None).then(|| task.following_run());
     let (error_type, error_message, error_traceback) = match task.failure {
         Some(failure) => (Some(failure.error_type), Some(failure.message), failure.traceback),
         None => (None, None, None),
@@ -41,7 +42,7 @@ pub(crate) fn task(task: Task) -> TaskRecord {
         run_at: task.run_at.map(|t| t.to_string()),
         due_at: task.due_at.map(|t| t.to_string()),
         position: task.position,
-        next_run: (task.next_run != soloist::NextRun::None).then_some(task.run + 1),
+        next_run,
         node: task.node.map(|n| n.to_string()),
         last_seq: task.last_seq,
     }
@@ -77,7 +78,11 @@ pub(crate) fn finished(task: &Task) -> FinishedAnswer {
 }
 
 pub(crate) fn events(page: EventPage) -> EventsPage {
-    EventsPage { events: page.events.into_iter().map(event).collect(), last_seq: page.last_seq }
+    EventsPage {
+        events: page.events.into_iter().map(event).collect(),
+        last_seq: page.last_seq,
+        status: page.status.to_string(),
+    }
 }
 
 fn event(event: Event) -> EventRecord {

@@ -1,10 +1,18 @@
-//! The body of a stream.
+//! The stream of one viewer, and its body where the server is part of another app.
 //!
 //! Decides: when a viewer gets a heartbeat, and how it is sent away. Pull only: nothing is asked of the subscription
 //! before the connection has room, so that a viewer which does not read costs its socket's buffer and nothing else.
 //! Events are handed on as views of the bytes that were encoded once for all viewers.
+//!
+//! Where [`serve`](crate::serve) has the connection itself, the stream leaves the body for the loop that serves many viewers
+//! ([`Handover`]); what stands in it is the same.
 
-use std::{convert::Infallible, pin::Pin, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -22,7 +30,51 @@ use crate::{
 };
 
 /// What a viewer is told who is sent away.
-const STOPPING: &str = "the server is stopping";
+pub(crate) const STOPPING: &str = "the server is stopping";
+
+/// What ends the streams of a server.
+pub(crate) struct Stops {
+    /// The server was told to stop.
+    pub(crate) stop: CancellationToken,
+    /// The server shuts down, and another one serves its viewers.
+    pub(crate) leaving: CancellationToken,
+    /// The process is through with its work.
+    pub(crate) closing: CancellationToken,
+}
+
+impl Stops {
+    pub(crate) fn of(coordinator: &Coordinator, options: &ServerOptions) -> Self {
+        Self { stop: options.stop.clone(), leaving: coordinator.leaving(), closing: coordinator.closing() }
+    }
+}
+
+/// The stream of an answer, for whoever takes it first: the body of the answer, or the owner of the connection.
+#[derive(Clone)]
+pub(crate) struct Handover(Arc<Mutex<Option<Box<Frames>>>>);
+
+impl Handover {
+    pub(crate) fn new(frames: Frames) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(frames)))))
+    }
+
+    pub(crate) fn take(&self) -> Option<Box<Frames>> {
+        self.0.lock().expect("no code panics while it holds the stream").take()
+    }
+
+    /// The stream as a body, should nobody take it before it is read.
+    pub(crate) fn body(&self) -> Body {
+        let frames = futures_util::future::Either::Left(self.clone());
+        Body::from_stream(stream::unfold(frames, |frames| async {
+            use futures_util::future::Either::{Left, Right};
+            let mut frames = match frames {
+                Left(handover) => handover.take()?,
+                Right(frames) => frames,
+            };
+            let chunk = frames.next().await?;
+            Some((Ok::<_, Infallible>(chunk), Right(frames)))
+        }))
+    }
+}
 
 /// The frames of one viewer.
 pub(crate) struct Frames {
@@ -76,11 +128,9 @@ impl Frames {
         }
     }
 
-    pub(crate) fn into_body(self) -> Body {
-        Body::from_stream(stream::unfold(self, |mut frames| async {
-            let chunk = frames.next().await?;
-            Some((Ok::<_, Infallible>(chunk), frames))
-        }))
+    /// What a loop needs that serves many.
+    pub(crate) fn into_parts(self) -> (Format, Ids, Subscription) {
+        (self.format, self.ids, self.subscription)
     }
 
     /// What is to be written next; none where the stream is over.

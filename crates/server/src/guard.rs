@@ -14,23 +14,33 @@ use soloist_wire::problem;
 
 use crate::{
     problem::Problem,
+    rest,
     state::{AppState, HostCheck, ServerOptions},
 };
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 const PREFLIGHT_METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
-const PREFLIGHT_HEADERS: &str = "content-type, last-event-id, idempotency-key";
-const EXPOSED_HEADERS: &str = "location, retry-after";
+const PREFLIGHT_HEADERS: &str =
+    "accept, cache-control, content-type, last-event-id, idempotency-key, traceparent, tracestate";
+const EXPOSED_HEADERS: &str = "location, retry-after, idempotent-replayed";
 
 /// Stands before every call.
 pub(crate) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let options = &state.options;
     let allowed_origin = configured_origin(request.headers(), options);
+    let (request, rest) = rest::lend(request);
     let mut response = match check(request.method(), request.uri(), request.headers(), options) {
-        Err(problem) => problem.into_response(),
-        Ok(()) if is_preflight(&request) && allowed_origin.is_some() => preflight(),
+        Err(problem) => {
+            drop(request);
+            problem.into_response()
+        }
+        Ok(()) if is_preflight(&request) && allowed_origin.is_some() => {
+            drop(request);
+            preflight()
+        }
         Ok(()) => next.run(request).await,
     };
+    response = rest.settle(response).await;
     finish(response.headers_mut(), allowed_origin, options);
     response
 }

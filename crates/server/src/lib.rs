@@ -25,18 +25,25 @@
 //!
 //! [`serve`] serves it alone, on TCP or a Unix socket.
 
+#![forbid(unsafe_code)]
+
 mod body;
+mod connection;
 mod convert;
+mod creation;
 mod frames;
 mod guard;
 mod idempotency;
 mod listener;
 pub mod problem;
 mod query;
+mod rest;
 mod router;
 mod routes;
 mod serve;
 mod state;
+mod trace;
+mod viewers;
 
 pub use listener::{Exposure, Listener};
 pub use router::router;

@@ -14,7 +14,7 @@ use soloist_wire::problem;
 use crate::{
     guard,
     problem::Problem,
-    routes::{cancel, events, health, openapi, signals, start, stream, tasks},
+    routes::{attach, cancel, events, health, openapi, signals, start, stream, tasks},
     state::{AppState, ServerOptions},
 };
 
@@ -42,8 +42,8 @@ fn table() -> Vec<(&'static str, MethodRouter<AppState>)> {
         ("/tasks/{app}/{model}/{id}/cancel", post(cancel::cancel)),
         ("/tasks/{app}/{model}/{id}/signals/{name}", post(signals::signal)),
         ("/tasks/{app}/{model}/{id}/events", get(events::events)),
-        ("/stream/{app}/{model}", post(stream::start_or_attach)),
-        ("/stream/{app}/{model}/{id}", get(stream::watch).head(stream::look).post(stream::start_or_attach)),
+        ("/stream/{app}/{model}", post(attach::attach_new)),
+        ("/stream/{app}/{model}/{id}", get(stream::watch).head(stream::look).post(attach::attach)),
         ("/cancel/{app}/{model}/{id}", post(cancel::cancel_and_wait)),
         ("/health", get(health::health)),
         ("/health/ready", get(health::ready)),

@@ -1,22 +1,18 @@
 //! The server alone: connections in, requests to the router, and a stop that leaves nobody without an answer.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
-};
-use soloist::{Coordinator, limits};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
+use soloist::Coordinator;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    connection::{self, Connection},
+    frames::Stops,
     listener::Listener,
     router::router,
     state::{HostCheck, ServerOptions},
+    viewers::{IntoSocket, Viewers},
 };
 
 /// How long no connection is taken after one could not be, so that a process without free descriptors does not spin.
@@ -39,15 +35,26 @@ pub async fn serve(
         options.host_check = HostCheck::On;
     }
     let (stop, stop_wait) = (options.stop.clone(), options.stop_wait);
-    let router = router(coordinator, options);
-    let connections = Connections { graceful: GracefulShutdown::new(), cut: CancellationToken::new() };
+    let viewers = Viewers::start(options.heartbeat, Stops::of(&coordinator, &options))?;
+    let connections = Connections {
+        router: router(coordinator, options),
+        viewers: Arc::new(viewers),
+        tracker: TaskTracker::new(),
+        stop: stop.clone(),
+        cut: CancellationToken::new(),
+    };
     let _cut_at_the_end = connections.cut.clone().drop_guard();
     tokio::select! {
-        () = accept(&listener, &router, &connections) => {}
+        () = accept(&listener, &connections) => {}
         () = stop.cancelled() => {}
     }
     drop(listener);
-    if tokio::time::timeout(stop_wait, connections.graceful.shutdown()).await.is_err() {
+    connections.tracker.close();
+    let all_left = async {
+        connections.tracker.wait().await;
+        connections.viewers.left().await;
+    };
+    if tokio::time::timeout(stop_wait, all_left).await.is_err() {
         tracing::warn!(
             wait_s = stop_wait.as_secs(),
             "some requests were not answered in time and are cut off"
@@ -56,15 +63,18 @@ pub async fn serve(
     Ok(())
 }
 
-/// What reaches every open connection.
+/// What all connections have in common.
 struct Connections {
+    router: Router,
+    viewers: Arc<Viewers>,
+    tracker: TaskTracker,
     /// Answer what was asked, then close.
-    graceful: GracefulShutdown,
+    stop: CancellationToken,
     /// Close now.
     cut: CancellationToken,
 }
 
-async fn accept(listener: &Listener, router: &Router, connections: &Connections) {
+async fn accept(listener: &Listener, connections: &Connections) {
     loop {
         let taken = match listener {
             Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
@@ -72,10 +82,10 @@ async fn accept(listener: &Listener, router: &Router, connections: &Connections)
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "a connection without TCP_NODELAY");
                 }
-                spawn(stream, router, connections);
+                spawn(stream, connections);
             }),
             Listener::Unix(socket) => {
-                socket.listener.accept().await.map(|(stream, _)| spawn(stream, router, connections))
+                socket.listener.accept().await.map(|(stream, _)| spawn(stream, connections))
             }
         };
         if let Err(error) = taken {
@@ -85,19 +95,12 @@ async fn accept(listener: &Listener, router: &Router, connections: &Connections)
     }
 }
 
-fn spawn<S>(stream: S, router: &Router, connections: &Connections)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits::REQUEST_READ_MAX)
-        .max_buf_size(limits::CONNECTION_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
-    let connection = connections.graceful.watch(connection);
-    let cut = connections.cut.clone();
-    tokio::spawn(async move {
-        if let Some(Err(error)) = cut.run_until_cancelled(connection).await {
+fn spawn<S: Connection + IntoSocket>(stream: S, connections: &Connections) {
+    let Connections { router, viewers, stop, cut, tracker } = connections;
+    let served = connection::serve(stream, router.clone(), viewers.clone(), stop.clone());
+    let cut = cut.clone();
+    tracker.spawn(async move {
+        if let Some(Err(error)) = cut.run_until_cancelled(served).await {
             tracing::debug!(%error, "a connection ended early");
         }
     });

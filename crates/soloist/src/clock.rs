@@ -58,7 +58,15 @@ impl FromStr for Timestamp {
         let t: jiff::Timestamp = text.parse().map_err(|e| {
             crate::Error::invalid("invalid_time", format!("not an RFC 3339 time: {text:?}: {e}"))
         })?;
-        Ok(Self(t.as_microsecond()))
+        // What lies outside is moved here as well: a store gives back the time that it was given.
+        Ok(Self::from_micros(t.as_microsecond()))
+    }
+}
+
+impl From<Timestamp> for std::time::SystemTime {
+    fn from(timestamp: Timestamp) -> Self {
+        let since = std::time::Duration::from_micros(timestamp.0.unsigned_abs());
+        if timestamp.0 < 0 { Self::UNIX_EPOCH - since } else { Self::UNIX_EPOCH + since }
     }
 }
 

@@ -4,6 +4,8 @@
 //! (those are outcome enums, see [`crate::Start`], [`crate::store::Applied`]), and the failure of the work itself
 //! (that is data, see [`Failure`]).
 
+use std::time::Duration;
+
 use crate::limits;
 
 /// A result whose error is [`Error`].
@@ -147,6 +149,8 @@ pub struct Failure {
     pub traceback: Option<String>,
     /// Whether another attempt may help; not on record. True unless [`Failure::is_final`] was said.
     pub retryable: bool,
+    /// How long the next attempt waits at least; not on record. Nothing unless [`Failure::retry_after`] was said.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
@@ -157,6 +161,7 @@ impl Failure {
             message: limits::cut(&message.into(), limits::MESSAGE_MAX_BYTES),
             traceback: None,
             retryable: true,
+            retry_after: None,
         }
     }
 
@@ -170,6 +175,23 @@ impl Failure {
     #[must_use]
     pub fn is_final(mut self) -> Self {
         self.retryable = false;
+        self
+    }
+
+    /// The same, and a retry makes sense only after a wait, as a server says that answers 429 with `Retry-After`. The next
+    /// attempt waits so long, or as long as it would have anyway where that is longer; [`limits::RETRY_AFTER_MAX`] at the
+    /// most. Whether there is a next attempt does not depend on it, but for the deadline of the run: where that comes first,
+    /// there is none.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::Failure;
+    /// let failure = Failure::new("TooManyRequests", "429 Too Many Requests").retry_after(Duration::from_secs(30));
+    /// assert_eq!(failure.retry_after, Some(Duration::from_secs(30)));
+    /// ```
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
         self
     }
 

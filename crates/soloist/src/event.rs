@@ -95,6 +95,18 @@ pub enum Data {
 }
 
 impl Data {
+    /// JSON where the text is JSON, as it is written, with the white space around it; else text.
+    ///
+    /// ```
+    /// use soloist::Data;
+    /// assert!(matches!(Data::of_text(" [1.50] "), Data::Json(json) if json.as_str() == " [1.50] "));
+    /// assert!(matches!(Data::of_text("[DONE]"), Data::Text(_)));
+    /// ```
+    #[must_use]
+    pub fn of_text(text: &str) -> Self {
+        Json::verbatim(text).map_or_else(|_| Self::Text(text.into()), Self::Json)
+    }
+
     /// The text, JSON or not.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -322,6 +334,7 @@ impl Format {
 pub struct Batch {
     events: Vec<Event>,
     data_bytes: usize,
+    ends_run: bool,
     encoded: [OnceLock<Encoded>; Format::COUNT],
 }
 
@@ -344,7 +357,8 @@ impl Batch {
             "the events of a batch are dense"
         );
         let data_bytes = events.iter().map(|e| e.data.as_str().len() + e.event_type.as_str().len()).sum();
-        Self { events, data_bytes, encoded: Default::default() }
+        let ends_run = events.iter().any(|event| event.event_type.is_terminal());
+        Self { events, data_bytes, ends_run, encoded: Default::default() }
     }
 
     /// The seq of its first event.
@@ -398,10 +412,9 @@ impl Slice {
         }
         let start =
             usize::try_from((cursor + 1).saturating_sub(batch.first_seq())).expect("a batch fits in memory");
-        let end = batch.events[start..]
-            .iter()
-            .position(|e| e.event_type.is_terminal())
-            .map_or(batch.events.len(), |i| start + i + 1);
+        let is_last = |event: &Event| event.event_type.is_terminal();
+        let last = batch.ends_run.then(|| batch.events[start..].iter().position(is_last)).flatten();
+        let end = last.map_or(batch.events.len(), |i| start + i + 1);
         Some(Self { batch, start, end })
     }
 
@@ -426,7 +439,33 @@ impl Slice {
     /// The frames of these events in a format. `encode` appends one event's frame to a buffer; it runs once for each
     /// event of the batch and format, whoever asks first, and everybody gets a view of the same bytes.
     pub fn encoded(&self, format: Format, encode: impl Fn(&Event, &mut Vec<u8>)) -> Bytes {
-        let encoded = self.batch.encoded[format as usize].get_or_init(|| {
+        let encoded = self.frames(format, encode);
+        let from = self.start.checked_sub(1).map_or(0, |i| encoded.ends[i]);
+        encoded.bytes.slice(from..encoded.ends[self.end - 1])
+    }
+
+    /// Of these events, which one's frame is the last that stands whole in the first `bytes` of what
+    /// [`encoded`](Self::encoded) gives (none where not even the first does), and how many bytes of the next one's do.
+    pub fn split_at(
+        &self,
+        format: Format,
+        encode: impl Fn(&Event, &mut Vec<u8>),
+        bytes: usize,
+    ) -> (Option<Seq>, usize) {
+        let encoded = self.frames(format, encode);
+        let from = self.start.checked_sub(1).map_or(0, |i| encoded.ends[i]);
+        let whole = encoded.ends[self.start..self.end].partition_point(|end| end - from <= bytes);
+        match whole.checked_sub(1) {
+            Some(last) => {
+                let last = self.start + last;
+                (Some(self.batch.events[last].seq), bytes - (encoded.ends[last] - from))
+            }
+            None => (None, bytes),
+        }
+    }
+
+    fn frames(&self, format: Format, encode: impl Fn(&Event, &mut Vec<u8>)) -> &Encoded {
+        self.batch.encoded[format as usize].get_or_init(|| {
             let mut bytes = Vec::with_capacity(self.batch.data_bytes + 160 * self.batch.events.len());
             let mut ends = Vec::with_capacity(self.batch.events.len());
             for event in &self.batch.events {
@@ -434,9 +473,7 @@ impl Slice {
                 ends.push(bytes.len());
             }
             Encoded { bytes: bytes.into(), ends }
-        });
-        let from = self.start.checked_sub(1).map_or(0, |i| encoded.ends[i]);
-        encoded.bytes.slice(from..encoded.ends[self.end - 1])
+        })
     }
 }
 
@@ -468,6 +505,12 @@ mod tests {
         assert_eq!(text(5), (Bytes::from("<6><7>"), true, 7));
         assert_eq!(text(7), (Bytes::from("<8>"), false, 8));
         assert!(Slice::after(batch.clone(), 8).is_none());
+        let slice = Slice::after(batch.clone(), 5).unwrap();
+        let split = |bytes| slice.split_at(Format::Full, encode, bytes);
+        assert_eq!(
+            [0, 2, 3, 4, 6].map(split),
+            [(None, 0), (None, 2), (Some(6), 0), (Some(6), 1), (Some(7), 0)]
+        );
         assert_eq!(calls.get(), 4);
     }
 

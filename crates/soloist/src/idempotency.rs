@@ -76,6 +76,8 @@ pub enum Call {
     Start,
     /// Start a task in the same request that creates it.
     CreateAndStart,
+    /// Start a task in the same request that creates it and watches it.
+    StartOrAttach,
 }
 
 impl Call {
@@ -86,6 +88,7 @@ impl Call {
             Self::Create => "create",
             Self::Start => "start",
             Self::CreateAndStart => "create_and_start",
+            Self::StartOrAttach => "start_or_attach",
         }
     }
 }

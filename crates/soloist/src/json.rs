@@ -38,12 +38,17 @@ impl Json {
     /// # Errors
     /// [`Error::Invalid`] with the code `invalid_json`, naming line and column.
     pub fn parse(text: &str) -> Result<Self> {
+        Self::verbatim(text.trim_matches([' ', '\t', '\r', '\n']))
+    }
+
+    /// The same, with the white space around the value.
+    pub(crate) fn verbatim(text: &str) -> Result<Self> {
         let mut reader = serde_json::Deserializer::from_str(text);
         Depth(0)
             .deserialize(&mut reader)
             .and_then(|()| reader.end())
             .map_err(|e| Error::invalid("invalid_json", format!("not JSON: {e}")))?;
-        Ok(Self(text.trim_matches([' ', '\t', '\r', '\n']).into()))
+        Ok(Self(text.into()))
     }
 
     /// A text that a store gives back; it was checked before it went in.
@@ -79,7 +84,7 @@ impl Json {
     /// Whether the value is an object.
     #[must_use]
     pub fn is_object(&self) -> bool {
-        self.0.starts_with('{')
+        self.0.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{')
     }
 
     /// Whether both are the same value: the order of keys and white space aside, numbers by their text (so that `1.0`
@@ -93,7 +98,7 @@ impl Json {
     #[must_use]
     pub(crate) fn canonical(&self) -> String {
         let mut out = String::with_capacity(self.0.len());
-        canonical(&self.0, &mut out);
+        canonical(self.0.trim_start_matches([' ', '\t', '\r', '\n']), &mut out);
         out
     }
 }

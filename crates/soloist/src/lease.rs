@@ -57,6 +57,7 @@ use crate::{
     Key, NodeId, Timestamp, limits,
     store::Won,
     task::{Epoch, Losses, Run, RunTerms, Seq},
+    trace::TraceContext,
 };
 
 /// One node's right to write for one run of one task, under one epoch.
@@ -72,6 +73,7 @@ pub struct RunLease {
     retry_count: u32,
     terms: RunTerms,
     losses: Losses,
+    trace: Option<TraceContext>,
 }
 
 /// What a process does whose work has not let go when its lease is nearly over.
@@ -87,7 +89,7 @@ pub enum OnLeaseLost {
 
 /// What a node may do, by the time since its last good heartbeat was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
+pub enum Stage {
     /// What it holds is its own.
     Trusted,
     /// Work is asked to stop.
@@ -99,7 +101,9 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    pub(crate) fn of(since_sent: Duration, lease: Duration) -> Self {
+    /// By the time since the last good heartbeat was sent.
+    #[must_use]
+    pub fn of(since_sent: Duration, lease: Duration) -> Self {
         let past = |percent| since_sent >= part(lease, percent);
         if past(limits::LEASE_ABORT_PERCENT) {
             Self::Abort
@@ -133,6 +137,7 @@ impl RunLease {
             retry_count: won.retry_count,
             terms: won.terms,
             losses: won.losses,
+            trace: won.trace.clone(),
         }
     }
 
@@ -184,10 +189,16 @@ impl RunLease {
         self.epoch
     }
 
-    /// When the run was started.
+    /// When the run was started: its first attempt, whichever this one is.
     #[must_use]
     pub fn since(&self) -> Timestamp {
         self.since
+    }
+
+    /// The trace that the start of the run was part of.
+    #[must_use]
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.trace.as_ref()
     }
 
     /// The seq after which this attempt writes.

@@ -39,10 +39,16 @@
 //! record ([`MemoryStore`] here, SQLite in `soloist-sqlite`), [`state`] is the whole state machine, [`lease`] is why a
 //! stalled process cannot write late, [`Subscription`] is how a viewer resumes without a gap or a double.
 
+#![forbid(unsafe_code)]
+
+pub mod audience;
+mod chance;
 pub mod clock;
 pub mod coordinator;
 pub mod error;
 pub mod event;
+#[doc(hidden)]
+pub mod fault;
 mod hub;
 pub mod idempotency;
 pub mod json;
@@ -53,11 +59,20 @@ mod panic;
 mod pipeline;
 pub mod retry;
 pub mod runner;
+#[doc(hidden)]
+pub mod simulation;
 pub mod state;
 pub mod store;
 pub mod subscription;
+mod sync;
 pub mod task;
+pub mod trace;
 
+#[cfg(shuttle)]
+#[path = "../../../tests/interleavings/parts/mod.rs"]
+pub mod parts;
+
+pub use audience::{Audience, Looked, Place, Viewed};
 pub use clock::{BootClock, Clock, HostBootClock, SystemClock, Timestamp};
 pub use coordinator::{
     Cancel, CancelOptions, Coordinator, CoordinatorBuilder, EventPage, ModelOptions, OnTimeout, Readiness,
@@ -76,3 +91,4 @@ pub use task::{
     Create, Delete, Epoch, Losses, NewId, NewTask, NextRun, NodeId, Run, RunTerms, Seq, Start, StartOptions,
     Task, TaskFilter, TaskPage,
 };
+pub use trace::TraceContext;

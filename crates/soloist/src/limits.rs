@@ -29,6 +29,10 @@ pub const TRACEBACK_MAX_BYTES: usize = 64 << 10;
 pub const REASON_MAX_BYTES: usize = 1 << 10;
 /// Longest owner, in bytes.
 pub const OWNER_MAX_BYTES: usize = 256;
+/// Longest `traceparent` of a start, in bytes; those of today have 55.
+pub const TRACE_PARENT_MAX_BYTES: usize = 512;
+/// Longest `tracestate` of a start, in bytes; a longer one is left out.
+pub const TRACE_STATE_MAX_BYTES: usize = 512;
 /// Longest name of a signal, in bytes.
 pub const SIGNAL_NAME_MAX_BYTES: usize = 64;
 /// Longest data of one signal, in bytes of JSON text.
@@ -45,10 +49,14 @@ pub const WINDOW_MAX_EVENTS: usize = 8_192;
 /// Bytes that the newest events of one task and their frames may hold in memory, for viewers near the tail; the newest
 /// batch stays whatever its size.
 pub const WINDOW_MAX_BYTES: usize = 4 << 20;
+/// The same where a task has no viewer.
+pub const WINDOW_UNWATCHED_MAX_BYTES: usize = 256 << 10;
 /// Events in one page that is read from the store.
 pub const PAGE_MAX_EVENTS: usize = 1_000;
 /// Bytes of event data in one page that is read from the store (a page always holds at least one event).
 pub const PAGE_MAX_BYTES: usize = 64 << 10;
+/// Most bytes of pages that are kept of one task's log while several viewers behind the window read it.
+pub const PAGES_SHARED_MAX_BYTES: usize = 1 << 20;
 /// Events in one page where the caller names no limit.
 pub const PAGE_DEFAULT_EVENTS: usize = 100;
 /// Tasks in one page of a list.
@@ -62,6 +70,9 @@ pub const LIST_MAX_BYTES: usize = 8 << 20;
 pub const NATIVE_MAX_CONCURRENT: usize = 10_000;
 /// Runs of one exec model at a time in one process, by default.
 pub const EXEC_MAX_CONCURRENT: usize = 64;
+
+/// Runs of one http model at a time in one process, by default.
+pub const HTTP_MAX_CONCURRENT: usize = 1_000;
 
 /// How long a node lives without renewing its lease, by default.
 pub const LEASE: Duration = Duration::from_secs(10);
@@ -103,12 +114,16 @@ pub const TOMBSTONE_KEPT: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 255;
 /// How long an idempotency key is kept at least; it also stays as long as its task.
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often a process looks through all keys that are older, to find those whose task is gone.
+pub const IDEMPOTENCY_LOOK_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Most retries that a task may ask for.
 pub const RETRIES_MAX: u32 = 1_000;
 /// Wait before the first retry of a run, by default; it doubles with each.
 pub const RETRY_DELAY: Duration = Duration::from_secs(2);
 /// Longest wait before a retry.
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(5 * 60);
+/// Longest wait before a retry that the work itself may ask for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// How far a wait before a retry is from its mean, at the most, in percent: so that what failed together does not come back
 /// together.
 pub const RETRY_JITTER_PERCENT: u32 = 20;
@@ -145,6 +160,8 @@ pub const GIVE_UP_WAIT: Duration = Duration::from_secs(5);
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 /// Longest that a caller may wait for the end of a cancelled run over HTTP.
 pub const CANCEL_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Longest that a caller may wait for the next page of a task's log over HTTP.
+pub const EVENTS_WAIT_MAX: Duration = Duration::from_secs(60);
 /// First wait before a write that the store could not take is sent again; it doubles.
 pub const STORE_RETRY_MIN: Duration = Duration::from_millis(20);
 /// Longest wait before a write that the store could not take is sent again.
@@ -172,10 +189,15 @@ pub const SQLITE_WATCH_SELDOM: Duration = Duration::from_millis(20);
 pub const SQLITE_WATCH_BUSY: Duration = Duration::from_millis(200);
 /// Threads that read an SQLite file, each with a connection of its own.
 pub const SQLITE_READERS: usize = 4;
+/// Tasks that a process remembers to have created and not started.
+pub const SQLITE_FRESH_MAX_TASKS: usize = 64;
 /// Reads that may wait for those threads; beyond them their callers wait.
 pub const SQLITE_READS_MAX_WAITING: usize = 256;
-/// Memory that each connection may use for pages of an SQLite file.
+/// Memory that each connection which reads may use for pages of an SQLite file.
 pub const SQLITE_CACHE_MAX_BYTES: usize = 256 << 10;
+/// The same for the connection that writes: the inner pages of all tables and indices, and those that the newest tasks are
+/// on, so that a commit reads nothing back.
+pub const SQLITE_WRITER_CACHE_MAX_BYTES: usize = 8 << 20;
 /// Size to which the write-ahead log of an SQLite file is cut back after a burst.
 pub const SQLITE_WAL_KEPT_BYTES: usize = 64 << 20;
 /// Size at which the write-ahead log of an SQLite file is first copied into the file.
@@ -189,6 +211,10 @@ pub const SQLITE_BACKUP_LOOK: Duration = Duration::from_micros(300);
 
 /// Connections to PostgreSQL on which one process reads, at the most.
 pub const POSTGRES_READERS: usize = 4;
+/// Statements at a time in which creates of one kind, claims, or looks at rows go to PostgreSQL together.
+pub const POSTGRES_GATHER_LANES: usize = 2;
+/// Creates, claims, or looks at rows, that go to PostgreSQL in one statement, at the most.
+pub const POSTGRES_GATHER_MAX_REQUESTS: usize = 256;
 /// Connections to PostgreSQL on which one process creates, claims and deletes, at the most.
 pub const POSTGRES_WRITERS: usize = 6;
 /// Longest wait until a statement of PostgreSQL that is waited for no more is given up there, too; its connection counts
@@ -257,6 +283,16 @@ pub const POSTGRES_SCHEMA_MAX_BYTES: usize = 63;
 
 /// Bytes that a connection reads ahead and may have waiting to be written, beside the one chunk that is under way.
 pub const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
+/// Bytes of frames from which on no more are gathered for one write to a viewer.
+pub const VIEWER_WRITE_BYTES: usize = 64 << 10;
+/// Most batches that one write to a viewer gathers.
+pub const VIEWER_WRITE_PARTS: usize = 64;
+/// Bytes after which other viewers have their turn.
+pub const VIEWER_SHARE_BYTES: usize = 256 << 10;
+/// Reads of 512 bytes, at the most, of what a client says after its request while others wait.
+pub const VIEWER_TALK_READS: usize = 64;
+/// Longest time between two looks for viewers that were silent too long.
+pub const VIEWER_LOOK: Duration = Duration::from_secs(1);
 /// Silence on a stream after which a heartbeat comment is sent.
 pub const SSE_HEARTBEAT: Duration = Duration::from_secs(15);
 /// Reconnection time that a stream tells its client first.
@@ -272,6 +308,8 @@ pub const RETRY_AFTER_SECONDS: u64 = 2;
 pub const REQUEST_READ_MAX: Duration = Duration::from_secs(30);
 /// Most bytes of an over-long body that are read and dropped, so that its sender reads why it was refused.
 pub const BODY_DISCARD_MAX_BYTES: usize = 16 << 20;
+/// How long what is left of the body of a refused request is read and dropped, so that its connection can be used again.
+pub const BODY_REST_WAIT: Duration = Duration::from_secs(1);
 /// How long a server that was told to stop waits for the requests under way.
 pub const STOP_WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -298,6 +336,27 @@ pub const EXEC_ANSWER_WAIT: Duration = Duration::from_secs(10);
 pub const EXEC_GROUP_POLL: Duration = Duration::from_millis(25);
 /// Longest wait for processes to be gone that were sent SIGKILL.
 pub const EXEC_KILL_WAIT: Duration = Duration::from_secs(1);
+
+/// How long an http model waits for a connection, by default.
+pub const HTTP_CONNECT_WAIT: Duration = Duration::from_secs(10);
+/// How long an http model waits for the head of an answer, by default.
+pub const HTTP_FIRST_BYTE_WAIT: Duration = Duration::from_secs(300);
+/// Longest silence within an answer that an http model bears, by default.
+pub const HTTP_IDLE_WAIT: Duration = Duration::from_secs(300);
+/// Longest wait of an http model that a configuration may ask for.
+pub const HTTP_WAIT_MAX_SECONDS: u64 = 24 * 60 * 60;
+/// Longest address that an http model calls, in bytes.
+pub const HTTP_ADDRESS_MAX_BYTES: usize = 8 << 10;
+/// Longest value of a header that an http model sends, in bytes.
+pub const HTTP_HEADER_MAX_BYTES: usize = 8 << 10;
+/// Most redirects that an http model follows in one call.
+pub const HTTP_REDIRECTS_MAX: usize = 5;
+/// Beginning of an answer that refuses a call of an http model which becomes the traceback of its failure, in bytes.
+pub const HTTP_REFUSAL_MAX_BYTES: usize = 16 << 10;
+/// How long an http model reads such an answer.
+pub const HTTP_REFUSAL_WAIT: Duration = Duration::from_secs(5);
+/// Longest message of an endpoint that has failed by its own words, in bytes; the rest is cut and marked.
+pub const HTTP_SAID_MAX_BYTES: usize = 1 << 10;
 
 /// Longest delay that a demo model takes, in milliseconds.
 pub const DEMO_DELAY_MAX_MS: u64 = 24 * 60 * 60 * 1000;

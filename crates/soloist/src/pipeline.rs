@@ -7,14 +7,16 @@
 //!
 //! Never decides a `seq`, and never drops an event: a sender waits, or is told that the run is over.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard},
-};
+use std::collections::VecDeque;
 
 use tokio::sync::Notify;
 
-use crate::{Error, Result, event::NewEvent, limits};
+use crate::{
+    Error, Result,
+    event::NewEvent,
+    limits,
+    sync::{Mutex, MutexGuard},
+};
 
 #[derive(Debug)]
 pub(crate) struct Pipeline {

@@ -2,13 +2,12 @@
 //!
 //! Decides: how long the next attempt waits, by how often the run was tried ([`delay`]): it doubles, up to
 //! [`limits::RETRY_DELAY_MAX`], and is moved at random, so that what failed together does not come back together. Never
-//! decides whether there is a next attempt: [`crate::state`] does.
+//! decides whether there is a next attempt: [`crate::state`] does. Work that knows better asks for a longer wait
+//! ([`crate::Failure::retry_after`]).
 
 use std::time::Duration;
 
-use rand::RngExt as _;
-
-use crate::limits;
+use crate::{chance, limits};
 
 /// The wait before the `nth` retry of a run, from 1, where the first one waits about `base`.
 ///
@@ -20,7 +19,7 @@ use crate::limits;
 #[must_use]
 pub fn delay(base: Duration, nth: u32) -> Duration {
     let jitter = f64::from(limits::RETRY_JITTER_PERCENT) / 100.0;
-    scaled(base, nth, rand::rng().random_range(1.0 - jitter..=1.0 + jitter))
+    scaled(base, nth, chance::random_range(1.0 - jitter..=1.0 + jitter))
 }
 
 /// The same, moved by a factor.

@@ -13,13 +13,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Error, Failure, Json, Key, Result,
+    Error, Failure, Json, Key, Result, Timestamp,
     clock::SharedClock,
     event::{Data, NewEvent},
     lease::RunLease,
     pipeline::Pipeline,
     store::{Signal, Store},
     task::{Epoch, Run},
+    trace::TraceContext,
 };
 
 /// Executes the tasks of one model.
@@ -101,6 +102,20 @@ impl Context {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.shared.lease.attempt()
+    }
+
+    /// When this run began: its first attempt, so it is the same for all of them, whichever node carries them out. What is
+    /// to end a while after that counts from here.
+    #[must_use]
+    pub fn started_at(&self) -> Timestamp {
+        self.shared.lease.since()
+    }
+
+    /// The trace that the start of this run was part of, where whoever started it named one: the same for every attempt of
+    /// the run, on whatever node. Hand it on to what the work calls.
+    #[must_use]
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.shared.lease.trace()
     }
 
     /// The fencing token of this attempt. Hand it on to systems outside that can refuse an older one.

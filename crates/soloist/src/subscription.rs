@@ -1,22 +1,20 @@
 //! A viewer: a cursor in the log of one task.
 //!
-//! Decides: which events a viewer gets next. It takes the wake-up first, then looks, then waits; so nothing that is
-//! committed in between is missed. It goes strictly by `seq`: what it hands out begins right after its cursor, from the
-//! window in memory where that reaches back far enough and from the store where it does not, and a hole is announced
-//! as a [`Delivery::Gap`]. So there is no seam between replay and live.
+//! Decides: where a viewer begins, and when it waits. It takes the wake-up first, then looks, then waits; so nothing that is
+//! committed in between is missed. What it gets next is decided in `audience.rs`, for one viewer as for a thousand.
 //!
 //! Never: holds a queue, holds a read transaction, slows the run, or reads the store while it waits at the tail.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Result,
-    event::{Batch, Event, Slice},
-    hub::{Hub, Look, TopicUse},
-    limits,
+    audience::{Audience, Looked, Place, Viewed},
+    event::{Event, Slice},
+    hub::{Hub, TopicUse},
     store::{EventRange, Store},
     task::{Epoch, Seq, Task},
 };
@@ -107,25 +105,18 @@ pub enum Delivery {
 
 /// A viewer of one task. Dropping it forgets the viewer.
 pub struct Subscription {
-    topic: TopicUse,
-    hub: Arc<Hub>,
-    store: Arc<dyn Store>,
-    versions: watch::Receiver<u64>,
+    audience: Audience,
+    place: Place,
+    viewed: Viewed,
     closing: CancellationToken,
     task: Box<Task>,
-    cursor: Seq,
-    follow: bool,
-    gap: Option<(GapReason, Seq)>,
-    /// What was read from the store and reaches beyond the cursor.
-    page: Option<Arc<Batch>>,
     /// This process is shutting down, and what was there by then is handed out.
     last_look: bool,
-    over: bool,
 }
 
 impl std::fmt::Debug for Subscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Subscription({} after {})", self.task.key, self.cursor)
+        write!(f, "Subscription({} after {})", self.task.key, self.place.cursor())
     }
 }
 
@@ -169,21 +160,14 @@ impl Arrival {
                 }
             }
         };
-        let over = task.status.is_finished() && cursor >= task.last_seq && !follow;
-        self.hub.viewers.fetch_add(1, Ordering::Relaxed);
+        let is_over = task.status.is_finished() && cursor >= task.last_seq && !follow;
         Ok(Subscribed::Stream(Subscription {
-            versions,
-            topic: self.topic,
-            hub: self.hub,
-            store: self.store,
+            place: Place::new(cursor, follow, gap, is_over),
+            viewed: Viewed::new(self.hub),
+            audience: Audience::new(task.key.clone(), self.topic, versions, self.store),
             closing: self.closing,
             task: Box::new(task),
-            cursor,
-            follow,
-            gap,
-            page: None,
             last_look: false,
-            over,
         }))
     }
 }
@@ -192,13 +176,19 @@ impl Subscription {
     /// The seq of the last event that was handed out (or after which the viewer began).
     #[must_use]
     pub fn cursor(&self) -> Seq {
-        self.cursor
+        self.place.cursor()
     }
 
     /// The task as it was on record when the viewer came.
     #[must_use]
     pub fn task(&self) -> &Task {
         &self.task
+    }
+
+    /// The parts of this viewer, for a loop that serves many: see [`Audience`].
+    #[must_use]
+    pub fn into_parts(self) -> (Audience, Place, Viewed) {
+        (self.audience, self.place, self.viewed)
     }
 
     /// What comes next, as soon as it is on record. None once the stream is over: the run has ended (unless the
@@ -209,72 +199,28 @@ impl Subscription {
     /// # Errors
     /// [`crate::Error::Unavailable`] where the store cannot be asked; call again to go on.
     pub async fn next(&mut self) -> Result<Option<Delivery>> {
-        if let Some((reason, first_seq)) = self.gap.take() {
-            return Ok(Some(Delivery::Gap { reason, first_seq }));
-        }
         loop {
-            if self.over {
-                return Ok(None);
-            }
-            self.versions.mark_unchanged();
-            if let Some(slice) = self.page.take().and_then(|page| self.rest_of(page)) {
-                return Ok(Some(self.hand_out(slice)));
-            }
-            match self.topic.look(self.cursor) {
-                Look::Here(slice) => return Ok(Some(self.hand_out(slice))),
-                Look::Deleted => self.over = true,
-                Look::Nothing => self.wait().await,
-                Look::InStore(until) => {
-                    let range = EventRange {
-                        after: self.cursor,
-                        until,
-                        max_events: limits::PAGE_MAX_EVENTS,
-                        max_bytes: limits::PAGE_MAX_BYTES,
-                    };
-                    let events = self.store.events(&self.task.key, range).await?;
-                    let Some(first) = events.first().map(|event| event.seq) else {
-                        self.wait().await;
-                        continue;
-                    };
-                    self.page = Some(Arc::new(Batch::new(events)));
-                    if first != self.cursor + 1 {
-                        self.cursor = first - 1;
-                        return Ok(Some(Delivery::Gap { reason: GapReason::Pruned, first_seq: first }));
+            self.audience.mark_woken();
+            match self.audience.look(&mut self.place) {
+                Looked::Delivery(delivery) => return Ok(Some(delivery)),
+                Looked::Over => return Ok(None),
+                Looked::Nothing => {}
+                Looked::InStore(until) => {
+                    if let Some(page) = self.audience.read(self.place.cursor(), until).await? {
+                        return Ok(Some(self.place.take(&page)));
                     }
                 }
             }
-        }
-    }
-
-    /// What a page still has after the cursor; the page is kept for what follows a terminal event in it.
-    fn rest_of(&mut self, page: Arc<Batch>) -> Option<Slice> {
-        let slice = Slice::after(page.clone(), self.cursor)?;
-        if slice.last_seq() < page.last_seq() {
-            self.page = Some(page);
-        }
-        Some(slice)
-    }
-
-    fn hand_out(&mut self, slice: Slice) -> Delivery {
-        debug_assert_eq!(slice.events()[0].seq, self.cursor + 1, "a viewer gets a gapless run of the log");
-        self.cursor = slice.last_seq();
-        self.over = slice.ends_run() && !self.follow;
-        Delivery::Events(slice)
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            changed = self.versions.changed() => {
-                changed.expect("the topic outlives its use");
+            tokio::select! {
+                biased;
+                // The end of a run and the end of this process may come together: one more look, then it is over.
+                () = self.closing.cancelled() => {
+                    if std::mem::replace(&mut self.last_look, true) {
+                        self.place.leave();
+                    }
+                }
+                () = self.audience.woken() => {}
             }
-            // The end of a run and the end of this process may come together: one more look, then it is over.
-            () = self.closing.cancelled() => self.over = std::mem::replace(&mut self.last_look, true),
         }
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.hub.viewers.fetch_sub(1, Ordering::Relaxed);
     }
 }

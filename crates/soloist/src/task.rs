@@ -11,12 +11,14 @@ use crate::{
     key::ModelKey,
     limits,
     state::{Policy, Status},
+    trace::TraceContext,
 };
 
 /// Position of an event in its task's log: 1, 2, 3 ...; 0 is before the first.
 pub type Seq = u64;
 
-/// Number of a run of a task: 1, 2, 3 ...; 0 is before the first.
+/// Number of a run of a task: 1, 2, 3 ...; 0 is before the first. Numbers rise, and one that was promised to a start is never
+/// another start's: where the promise was taken back with the whole task, no run has it.
 pub type Run = u64;
 
 /// The fencing token of a task: rises by one with every claim, and whenever its holder loses it other than by its own
@@ -46,7 +48,7 @@ impl NodeId {
     /// A fresh id: `node-` and 96 random bits in hexadecimal.
     #[must_use]
     pub fn random() -> Self {
-        let bits: [u32; 3] = rand::random();
+        let bits: [u32; 3] = crate::chance::random();
         Self(format!("node-{:08x}{:08x}{:08x}", bits[0], bits[1], bits[2]).into())
     }
 
@@ -123,15 +125,26 @@ pub struct Task {
     pub position: Option<u64>,
     /// Whether one more run begins when the newest one has ended.
     pub next_run: NextRun,
+    /// How many numbers after the newest run's were promised to starts and taken back, so that no run may have them.
+    pub taken_back: u64,
     /// The node that holds it; none unless it is running or cancelling.
     pub node: Option<NodeId>,
     /// The seq of its newest event; 0 before the first.
     pub last_seq: Seq,
     /// The seq before the first event of the newest run.
     pub run_start_seq: Seq,
+    /// The trace that the start of the newest run was part of.
+    pub trace: Option<TraceContext>,
 }
 
 impl Task {
+    /// The number of the run that follows the newest one: of the one that was promised, or else of the next that a start
+    /// begins.
+    #[must_use]
+    pub fn following_run(&self) -> Run {
+        self.run + self.taken_back + 1
+    }
+
     /// How often each of its runs may be tried, and for how long.
     #[must_use]
     pub fn terms(&self) -> RunTerms {
@@ -416,6 +429,11 @@ pub struct StartOptions {
     pub idempotency: Option<IdempotencyKey>,
     /// The call that the key is used for.
     pub call: Call,
+    /// The trace that this start is part of: kept with the run that it begins, and given to every attempt of it
+    /// ([`crate::Context::trace`]). Starts of one task that arrive together share a trip to the store, and then the first
+    /// one's counts. A run that is begun later, when the active one has ended ([`Policy::Rerun`], [`Policy::Replace`]), has
+    /// none: it may have been asked for by many.
+    pub trace: Option<TraceContext>,
 }
 
 /// How a create was answered.

@@ -105,6 +105,7 @@ async fn starts(store: &Arc<SqliteStore>, node: &NodeId) {
             after: None,
             max_total: None,
             idempotency: None,
+            trace: None,
             at: Timestamp::now(),
         };
         assert!(matches!(store.claim(request).await, Ok(Claim::Active(_))));

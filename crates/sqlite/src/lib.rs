@@ -8,9 +8,10 @@
 //! Never decides: what moves a task. A statement compares what a [`Transition`] says with the task's row and sets it;
 //! where none matched, [`soloist::store::guard`] words the answer.
 
+#![forbid(unsafe_code)]
+
 mod backup;
 mod error;
-mod fault;
 mod lock;
 mod node;
 mod open;
@@ -21,8 +22,9 @@ mod watch;
 mod writer;
 
 use std::{
+    collections::VecDeque,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use async_trait::async_trait;
@@ -31,6 +33,7 @@ use soloist::{
     Create, Delete, Event, HostBootClock, Json, Key, ModelKey, NewTask, NodeId, Run, RunTerms, Status, Store,
     Task, TaskFilter, TaskPage, Timestamp,
     clock::SharedBootClock,
+    fault, limits,
     store::{
         Applied, Change, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, Prune,
         QueuedClaim, Signal, Signalled, StoreError, StoreResult, Transition, Waiting, Won, Writer as By,
@@ -93,6 +96,9 @@ pub struct SqliteStore {
     path: Arc<PathBuf>,
     boot: Boot,
     durability: Durability,
+    fresh: Fresh,
+    /// How far the old idempotency keys were looked through.
+    walk: Mutex<queries::Walk>,
 }
 
 impl SqliteStore {
@@ -111,11 +117,45 @@ impl SqliteStore {
     pub fn open_with(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, OpenError> {
         open::open(path.as_ref(), options)
     }
+
+    fn walk(&self) -> MutexGuard<'_, queries::Walk> {
+        self.walk.lock().expect("no code panics while it holds the place")
+    }
+
+    /// The next page of old idempotency keys, where it is time to look. It is read where no write waits for it: there may
+    /// be as many as tasks.
+    async fn outlived(&self, at: Timestamp) -> StoreResult<queries::Page> {
+        let Some(after) = self.walk().next(at) else { return Ok(queries::Page::default()) };
+        self.readers.read(move |conn| queries::outlived(conn, &after, at)).await
+    }
 }
 
 impl std::fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("SqliteStore").field(&self.path).finish()
+    }
+}
+
+/// The tasks that this process has created last and not started yet: their first claims go to the writer at once. A hint,
+/// bounded, and wrong without any effect but the time that a loser takes.
+#[derive(Default)]
+struct Fresh(Mutex<VecDeque<Key>>);
+
+impl Fresh {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Key>> {
+        self.0.lock().expect("no code panics while it holds the keys")
+    }
+
+    fn note(&self, key: &Key) {
+        let mut keys = self.lock();
+        keys.truncate(limits::SQLITE_FRESH_MAX_TASKS - 1);
+        keys.push_front(key.clone());
+    }
+
+    fn take(&self, key: &Key) -> bool {
+        let mut keys = self.lock();
+        let found = keys.iter().position(|fresh| fresh == key);
+        found.is_some_and(|index| keys.remove(index).is_some())
     }
 }
 
@@ -140,7 +180,7 @@ impl Store for SqliteStore {
         let conn = open::heartbeat(&self.path).map_err(error::SqlError::from)?;
         // Locked before anybody can read of it.
         let lock = NodeLock::create(&self.path, &new.id).map_err(io)?;
-        fault::point("join:locked");
+        fault::point("sqlite:join-locked");
         let (identity, durability) = (lock.identity, self.durability);
         // What stands in its way may be dead, and nobody there to say so.
         for _ in 0..2 {
@@ -151,7 +191,10 @@ impl Store for SqliteStore {
                 joined => joined,
             };
             match joined {
-                Ok(true) => return Ok(Box::new(Beat::new(conn, turns, self.boot.clone(), &new, lock))),
+                Ok(true) => {
+                    fault::point("sqlite:join-after");
+                    return Ok(Box::new(Beat::new(conn, turns, self.boot.clone(), &new, lock)));
+                }
                 Ok(false) => {}
                 // Nobody else would find the file: there is no row that names it.
                 Err(error) => {
@@ -173,17 +216,19 @@ impl Store for SqliteStore {
         if suspects.is_empty() {
             return Ok(Vec::new());
         }
-        let boot = self.boot.clone();
-        let buried = self.writer.write(0, move |conn| node::bury(conn, suspects, evidence, &boot)).await?;
+        fault::point("sqlite:bury-found");
+        let (boot, suspects) = (self.boot.clone(), Arc::new(suspects));
+        let marked = suspects.clone();
+        let buried = self.writer.write(0, move |conn| node::bury(conn, &marked, evidence, &boot)).await?;
         if !buried.is_empty() {
-            fault::point("bury:marked");
+            fault::point("sqlite:bury-marked");
         }
-        let remove = |(node, lock): (NodeId, Option<NodeLock>)| {
+        for suspect in suspects.iter().filter(|suspect| buried.contains(&suspect.node)) {
             // The death is on disk: nobody asks this lock any more.
-            lock.into_iter().for_each(NodeLock::remove);
-            node
-        };
-        Ok(buried.into_iter().map(remove).collect())
+            suspect.lock.iter().for_each(NodeLock::remove);
+            fault::point("sqlite:bury-unlinked");
+        }
+        Ok(buried)
     }
 
     async fn beside(&self, node: &NodeId) -> StoreResult<bool> {
@@ -197,14 +242,19 @@ impl Store for SqliteStore {
     }
 
     async fn create(&self, new: NewTask, at: Timestamp) -> StoreResult<Create> {
-        self.writer.write(new.input.as_str().len(), move |conn| queries::create(conn, &new, at)).await
+        let bytes = new.input.as_str().len();
+        let created = self.writer.write(bytes, move |conn| queries::create(conn, &new, at)).await?;
+        if let Create::Created(task) = &created {
+            self.fresh.note(&task.key);
+        }
+        Ok(created)
     }
 
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim> {
         // A loser is told from a fresh snapshot and never stands in line for the write lock. What looks startable here
         // is decided by the one statement in `claim.sql`, whoever got there in between. Under an idempotency key the
-        // first answer counts, whatever the row says.
-        if request.idempotency.is_none() {
+        // first answer counts, whatever the row says. A task that this process has just created will hardly be lost.
+        if request.idempotency.is_none() && !self.fresh.take(&request.key) {
             let asked = request.clone();
             let seen =
                 self.readers.read(move |conn| queries::active(conn, &asked.key, Some(&asked.node))).await?;
@@ -274,12 +324,17 @@ impl Store for SqliteStore {
         let path = self.path.clone();
         let dead = self.readers.read(queries::dead).await?;
         let gone: Vec<NodeId> = dead.into_iter().filter(|node| lock::remove_left(&path, node)).collect();
-        self.writer
-            .write(0, move |conn| {
-                queries::forget(conn, &gone)?;
-                queries::tidy(conn, at)
-            })
-            .await
+        if !gone.is_empty() {
+            fault::point("sqlite:tidy-unlinked");
+        }
+        let page = self.outlived(at).await?;
+        let is_there_more = self.walk().read_to(page.last);
+        let left = self.writer.write(0, move |conn| {
+            queries::forget(conn, &gone)?;
+            queries::outlive(conn, &page.gone, at)?;
+            queries::tidy(conn, at)
+        });
+        Ok(left.await? || is_there_more)
     }
 
     async fn orphans(&self, limit: usize) -> StoreResult<Vec<Held>> {

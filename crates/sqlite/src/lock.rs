@@ -206,7 +206,7 @@ impl NodeLock {
     }
 
     /// Removes the file, before the lock is let go.
-    pub(crate) fn remove(self) {
+    pub(crate) fn remove(&self) {
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -11,14 +11,13 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use soloist::{
     NodeId,
     clock::SharedBootClock,
-    limits,
+    fault, limits,
     store::{Evidence, Heartbeat, NewNode, Renewal, Served, StoreResult},
 };
 
 use crate::{
     Durability,
     error::SqlResult,
-    fault,
     lock::{Identity, NodeLock, Turns},
     queries::int,
 };
@@ -53,11 +52,13 @@ impl Beat {
     fn write<T>(&self, act: impl FnOnce(&Connection) -> SqlResult<T>) -> StoreResult<T> {
         let _turn = self.turns.take(self.most);
         let written = (|| {
+            fault::point("sqlite:heartbeat-before");
             self.conn.execute_batch("BEGIN IMMEDIATE")?;
+            fault::point("sqlite:heartbeat-begun");
             let done = act(&self.conn)?;
-            fault::point("heartbeat:before");
+            fault::point("sqlite:heartbeat-row");
             self.conn.execute_batch("COMMIT")?;
-            fault::point("heartbeat:after");
+            fault::point("sqlite:heartbeat-after");
             Ok(done)
         })();
         if !self.conn.is_autocommit() {
@@ -87,6 +88,7 @@ impl Heartbeat for Beat {
         })?;
         if let Some(lock) = self.lock.take() {
             lock.remove();
+            fault::point("sqlite:leave-unlinked");
         }
         Ok(())
     }
@@ -109,6 +111,7 @@ pub(crate) fn join(
     if join.query_row(params, |_| Ok(())).optional()?.is_none() {
         return Ok(false);
     }
+    fault::point("sqlite:join-row");
     let mut serve = conn.prepare_cached(include_str!("sql/serve.sql"))?;
     for Served { model, terms, .. } in &node.models {
         serve.execute(named_params! {
@@ -116,15 +119,16 @@ pub(crate) fn join(
             ":max_retries": terms.max_retries, ":timeout_seconds": terms.timeout_seconds,
             ":deadline_seconds": terms.deadline_seconds,
         })?;
+        fault::point("sqlite:join-served");
     }
     Ok(true)
 }
 
 /// A node that may be dead.
 pub(crate) struct Suspect {
-    node: NodeId,
+    pub(crate) node: NodeId,
     /// Its lock, where its process has let go of it; held until the death is on record.
-    lock: Option<NodeLock>,
+    pub(crate) lock: Option<NodeLock>,
 }
 
 /// The nodes that are worth a write. Reads, and tries locks.
@@ -149,13 +153,13 @@ pub(crate) fn suspects(
     Ok(suspects)
 }
 
-/// Marks those dead that are. Returns them with their locks, to be let go once that is on disk.
+/// Marks those dead that are. Returns which of them; their locks are let go once that is on disk.
 pub(crate) fn bury(
     conn: &Connection,
-    suspects: Vec<Suspect>,
+    suspects: &[Suspect],
     evidence: Evidence,
     boot: &Boot,
-) -> SqlResult<Vec<(NodeId, Option<NodeLock>)>> {
+) -> SqlResult<Vec<NodeId>> {
     let mut bury = conn.prepare_cached(include_str!("sql/bury.sql"))?;
     let mut buried = Vec::new();
     for Suspect { node, lock } in suspects {
@@ -164,7 +168,8 @@ pub(crate) fn bury(
             ":boot": boot.0.boot_id(), ":now": boot.now_ms(),
         };
         if bury.query_row(params, |_| Ok(())).optional()?.is_some() {
-            buried.push((node, lock));
+            buried.push(node.clone());
+            fault::point("sqlite:bury-row");
         }
     }
     Ok(buried)

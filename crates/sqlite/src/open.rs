@@ -11,8 +11,8 @@ use std::{
     sync::Arc,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
-use soloist::limits;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig, params};
+use soloist::{fault, limits};
 
 use crate::{
     SqliteOptions, SqliteStore,
@@ -33,6 +33,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_nodes.sql"),
     include_str!("migrations/0003_durability.sql"),
     include_str!("migrations/0004_lifecycle.sql"),
+    include_str!("migrations/0005_trace.sql"),
+    include_str!("migrations/0006_taken_back.sql"),
+    include_str!("migrations/0007_owner.sql"),
 ];
 
 /// Why a file was not opened.
@@ -94,14 +97,18 @@ pub(crate) fn open(path: &Path, options: SqliteOptions) -> Result<SqliteStore, O
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(io(error)),
     }
+    fault::point("sqlite:open-made");
     // The same locks, by whichever links the file was named.
     let real = fs::canonicalize(path).map_err(io)?;
     let Some(opening) = Opening::take(&real).map_err(io)? else {
         return Err(OpenError::InUse { path: path.to_owned() });
     };
+    fault::point("sqlite:open-locked");
     let mut conn = connect(&real, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(sqlite)?;
     let version = version(&conn, path)?;
     settle(&conn).map_err(sqlite)?;
+    conn.pragma_update(None, "cache_size", -kib(limits::SQLITE_WRITER_CACHE_MAX_BYTES)).map_err(sqlite)?;
+    fault::point("sqlite:open-settled");
     migrate(&mut conn, version).map_err(sqlite)?;
     drop(opening);
     // A connection per reader, opened now, so that a store that is open can be read.
@@ -114,7 +121,17 @@ pub(crate) fn open(path: &Path, options: SqliteOptions) -> Result<SqliteStore, O
     let watching = connect(&real, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sqlite)?;
     let watch = Watch::spawn(watching).map_err(io)?;
     let boot = Boot(options.boot_clock);
-    Ok(SqliteStore { watch, readers, writer, path: Arc::new(real), boot, durability: options.durability })
+    let (path, durability) = (Arc::new(real), options.durability);
+    Ok(SqliteStore {
+        watch,
+        readers,
+        writer,
+        path,
+        boot,
+        durability,
+        fresh: Default::default(),
+        walk: Default::default(),
+    })
 }
 
 /// A connection that reads a file which must be there, and ours; nothing is made, locked or brought up to date.
@@ -139,6 +156,9 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.busy_timeout(limits::SQLITE_BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(64);
+    // A plan depends on no value that is bound: otherwise SQLite prepares a statement anew whenever a value changes that it
+    // has compared with the condition of an index.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.pragma_update(None, "trusted_schema", false)?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update(None, "cache_size", -kib(limits::SQLITE_CACHE_MAX_BYTES))?;
@@ -194,6 +214,8 @@ fn settle(conn: &Connection) -> rusqlite::Result<()> {
         let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
         return Err(rusqlite::Error::SqliteFailure(failure, Some(message.to_owned())));
     }
+    // What is undone alone is noted in memory, and not in a file of its own.
+    conn.pragma_update(None, "temp_store", "memory")?;
     // A commit that was answered survives a power cut.
     conn.pragma_update(None, "synchronous", "full")?;
     conn.pragma_update(None, "journal_size_limit", limits::SQLITE_WAL_KEPT_BYTES)?;
@@ -203,11 +225,17 @@ fn settle(conn: &Connection) -> rusqlite::Result<()> {
 /// Brings a file up to date, each version in a transaction of its own.
 fn migrate(conn: &mut Connection, from: usize) -> rusqlite::Result<()> {
     for (number, sql) in (1..).zip(MIGRATIONS).skip(from) {
+        fault::point("sqlite:migrate-before");
         let migration = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        fault::point("sqlite:migrate-begun");
         migration.execute_batch(sql)?;
+        fault::point("sqlite:migrate-tables");
         migration.pragma_update(None, "application_id", APPLICATION_ID)?;
+        fault::point("sqlite:migrate-marked");
         migration.pragma_update(None, "user_version", number)?;
+        fault::point("sqlite:migrate-numbered");
         migration.commit()?;
+        fault::point("sqlite:migrate-after");
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rusqlite::Row;
 use soloist::{
     Data, Epoch, Event, EventType, Failure, Json, Key, Losses, NextRun, NodeId, RunTerms, Status, Task,
-    Timestamp,
+    Timestamp, TraceContext,
     store::{Current, Signal, Signalled, Won},
 };
 
@@ -42,6 +42,7 @@ pub(crate) fn current(row: &Row<'_>) -> SqlResult<Current> {
         max_retries: row.get("max_retries")?,
         losses: losses(row)?,
         next_run: next_run(row)?,
+        taken_back: row.get("taken_back")?,
     })
 }
 
@@ -57,6 +58,7 @@ pub(crate) fn won(row: &Row<'_>) -> SqlResult<Won> {
         terms: terms(row)?,
         losses: losses(row)?,
         input: Json::from_store(text(row, "input")?),
+        trace: trace(row)?,
     })
 }
 
@@ -93,9 +95,11 @@ pub(crate) fn task(row: &Row<'_>) -> SqlResult<Task> {
         due_at: time(row, "due_at")?,
         position: None,
         next_run: next_run(row)?,
+        taken_back: row.get("taken_back")?,
         node: node(row)?,
         last_seq: row.get("last_seq")?,
         run_start_seq: row.get("run_start_seq")?,
+        trace: trace(row)?,
     })
 }
 
@@ -112,20 +116,34 @@ fn losses(row: &Row<'_>) -> SqlResult<Losses> {
     Ok(Losses { node: row.get("node_losses")?, store: row.get("store_losses")? })
 }
 
+/// The trace of the newest run.
+fn trace(row: &Row<'_>) -> SqlResult<Option<TraceContext>> {
+    let Some(parent) = row.get_ref("trace_parent")?.as_str_or_null()? else { return Ok(None) };
+    let trace = TraceContext::new(parent, row.get_ref("trace_state")?.as_str_or_null()?);
+    trace.map(Some).ok_or_else(|| SqlError::Corrupt("a task's trace is none".to_owned()))
+}
+
 fn next_run(row: &Row<'_>) -> SqlResult<NextRun> {
     NextRun::from_number(row.get("next_run")?)
         .ok_or_else(|| SqlError::Corrupt("a task's next run is none".to_owned()))
 }
 
-pub(crate) fn event(row: &Row<'_>) -> SqlResult<Event> {
-    let data = text(row, "data")?;
+/// A row of `events.sql`, by the places of its columns: thousands are read at a time. Where its type is that of the event
+/// before, as it mostly is, they share it.
+pub(crate) fn event(row: &Row<'_>, before: Option<&Event>) -> SqlResult<Event> {
+    let event_type = row.get_ref(4)?.as_str()?;
+    let event_type = match before.map(|event| &event.event_type).filter(|of| of.as_str() == event_type) {
+        Some(same) => same.clone(),
+        None => EventType::from_store(event_type),
+    };
+    let data: Arc<str> = row.get_ref(6)?.as_str()?.into();
     Ok(Event {
-        seq: row.get("seq")?,
-        run: row.get("run")?,
-        epoch: Epoch(row.get("epoch")?),
-        event_type: EventType::from_store(text(row, "type")?),
-        data: if row.get("json")? { Data::Json(Json::from_store(data)) } else { Data::Text(data) },
-        timestamp: Timestamp::from_micros(row.get("timestamp")?),
+        seq: row.get(0)?,
+        run: row.get(1)?,
+        epoch: Epoch(row.get(2)?),
+        timestamp: Timestamp::from_micros(row.get(3)?),
+        event_type,
+        data: if row.get(5)? { Data::Json(Json::from_store(data)) } else { Data::Text(data) },
     })
 }
 
@@ -161,6 +179,7 @@ fn failure(row: &Row<'_>) -> SqlResult<Option<Failure>> {
         message: row.get("error_message")?,
         traceback: row.get("error_traceback")?,
         retryable: true,
+        retry_after: None,
     }))
 }
 

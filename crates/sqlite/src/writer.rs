@@ -7,28 +7,39 @@
 //! Several processes write to one file: before each group the writer waits for its turn, and a group is cut off after a
 //! few milliseconds, so that a process which writes without pause holds up no other.
 //!
-//! Each request stands in a savepoint of its own, so that one that fails takes nothing of the others with it. Where the
-//! commit itself fails (a full disk), all of the group are told that nothing was done, and the writer goes on. A
-//! request whose caller has gone is carried out all the same.
+//! One that fails takes nothing of the others with it: failures are rare, so a group is carried out as one, and where a
+//! request of it fails all is undone and carried out again, each request in a savepoint of its own. (A savepoint for each
+//! from the start would copy every page that a request is the first to change.) So what a request does may be done twice,
+//! and the first time counts for nothing. Where the commit itself fails (a full disk), all of the group are told that nothing
+//! was done, and the writer goes on. A request whose caller has gone is carried out all the same.
 
 use std::{
     collections::VecDeque,
     fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
+};
+#[cfg(not(shuttle))]
+use std::{
     thread::{self, JoinHandle},
     time::Instant,
 };
 
+// In the tests of interleavings (`tests/interleavings`) a scheduler runs the thread, and time is theirs.
+#[cfg(shuttle)]
+use interleaved::thread::{self, JoinHandle};
+
 use rusqlite::Connection;
 use soloist::{
-    limits,
+    fault, limits,
     store::{StoreError, StoreResult},
 };
 use tokio::sync::{mpsc, oneshot};
+#[cfg(shuttle)]
+use tokio::time::Instant;
 
 use crate::{
     error::{SqlError, SqlResult},
-    fault, gone,
+    gone,
     lock::Turns,
 };
 
@@ -64,7 +75,8 @@ impl Flush {
 
 /// What waits to be written, whatever its answer is.
 trait Request: Send {
-    /// Writes; its outcome is kept until the commit. False where it failed, so that it is undone.
+    /// Writes; its outcome is kept until the commit, or until it is carried out again. False where it failed, so that it is
+    /// undone.
     fn carry_out(&mut self, conn: &Connection) -> bool;
     /// Whether it failed because there is no room.
     fn has_no_room(&self) -> bool;
@@ -73,20 +85,19 @@ trait Request: Send {
 }
 
 struct Verb<F, T> {
-    act: Option<F>,
+    act: F,
     outcome: Option<StoreResult<T>>,
     reply: oneshot::Sender<StoreResult<T>>,
 }
 
 impl<F, T> Request for Verb<F, T>
 where
-    F: FnOnce(&Connection) -> SqlResult<T> + Send,
+    F: Fn(&Connection) -> SqlResult<T> + Send,
     T: Send,
 {
     fn carry_out(&mut self, conn: &Connection) -> bool {
-        let act = self.act.take().expect("a request is carried out once");
         // A defect in one request must not end the thread that all others need.
-        let outcome = catch_unwind(AssertUnwindSafe(|| act(conn))).map_or_else(
+        let outcome = catch_unwind(AssertUnwindSafe(|| (self.act)(conn))).map_or_else(
             |_| Err(StoreError::Corrupt("a defect broke this write off; see the log".to_owned())),
             |outcome| outcome.map_err(StoreError::from),
         );
@@ -121,7 +132,7 @@ impl Writer {
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         bytes: usize,
-        act: impl FnOnce(&Connection) -> SqlResult<T> + Send + 'static,
+        act: impl Fn(&Connection) -> SqlResult<T> + Send + 'static,
     ) -> StoreResult<T> {
         self.write_with(Flush::Now, bytes, act).await
     }
@@ -131,10 +142,10 @@ impl Writer {
         &self,
         flush: Flush,
         bytes: usize,
-        act: impl FnOnce(&Connection) -> SqlResult<T> + Send + 'static,
+        act: impl Fn(&Connection) -> SqlResult<T> + Send + 'static,
     ) -> StoreResult<T> {
         let (reply, answer) = oneshot::channel();
-        let request = Box::new(Verb { act: Some(act), outcome: None, reply });
+        let request = Box::new(Verb { act, outcome: None, reply });
         let queue = self.queue.as_ref().expect("taken only when dropped");
         queue.send(Queued { bytes, flush, request }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
@@ -143,6 +154,7 @@ impl Writer {
 
 fn serve(conn: &Connection, turns: &Turns, mut waiting: mpsc::Receiver<Queued>) {
     let mut group = VecDeque::new();
+    let mut flush = None;
     while let Some(first) = if group.is_empty() { waiting.blocking_recv() } else { group.pop_front() } {
         group.push_front(first);
         let mut bytes: usize = group.iter().map(|queued| queued.bytes).sum();
@@ -153,7 +165,7 @@ fn serve(conn: &Connection, turns: &Turns, mut waiting: mpsc::Receiver<Queued>) 
         }
         let turn = turns.take(limits::SQLITE_TURN_MAX);
         let mut done = Vec::new();
-        let fate = commit(conn, &mut group, &mut done).map_err(|error| match error.into() {
+        let fate = commit(conn, &mut flush, &mut group, &mut done).map_err(|error| match error.into() {
             // What a constraint or a broken file says of a commit; nothing of it was done either.
             StoreError::Corrupt(message) => StoreError::Corrupt(message),
             StoreError::Full(message) => StoreError::Full(message),
@@ -162,60 +174,100 @@ fn serve(conn: &Connection, turns: &Turns, mut waiting: mpsc::Receiver<Queued>) 
         drop(turn);
         if fate.is_err() && done.is_empty() {
             // Not even begun: those who wait are told, and may ask again.
-            done.extend(group.drain(..).map(|queued| queued.request));
+            done.extend(group.drain(..));
         }
-        for request in done {
-            request.answer(fate.clone());
+        for queued in done {
+            queued.request.answer(fate.clone());
         }
     }
 }
 
 /// One transaction around the first of those who wait, for a few milliseconds; they go to `done`. An error means that
-/// nothing of it is on record.
+/// nothing of it is on record. `flushes` is how the connection waits for the disk now.
 fn commit(
     conn: &Connection,
+    flushes: &mut Option<Flush>,
     group: &mut VecDeque<Queued>,
-    done: &mut Vec<Box<dyn Request>>,
+    done: &mut Vec<Queued>,
 ) -> SqlResult<()> {
     let flush = group.iter().map(|queued| queued.flush).max().unwrap_or(Flush::Now);
-    run(conn, flush.pragma())?;
+    if *flushes != Some(flush) {
+        *flushes = None;
+        run(conn, flush.pragma())?;
+        *flushes = Some(flush);
+    }
     run(conn, "BEGIN IMMEDIATE")?;
-    let committed = carry_out(conn, group, done).and_then(|()| {
-        fault::point("commit:before");
+    fault::point("sqlite:commit-begun");
+    let carried_out = carry_out(conn, group, done, Each::Unguarded).and_then(|carried_out| {
+        if carried_out == CarriedOut::Whole {
+            return Ok(());
+        }
+        run(conn, "ROLLBACK")?;
+        run(conn, "BEGIN IMMEDIATE")?;
+        done.drain(..).rev().for_each(|queued| group.push_front(queued));
+        carry_out(conn, group, done, Each::InSavepoint).map(|_| ())
+    });
+    let committed = carried_out.and_then(|()| {
+        fault::point("sqlite:commit-before");
         run(conn, "COMMIT")
     });
     if committed.is_err() && !conn.is_autocommit() {
         // Fails only where SQLite has rolled back by itself.
         let _ = run(conn, "ROLLBACK");
     }
-    fault::point("commit:after");
+    fault::point("sqlite:commit-after");
     committed
+}
+
+/// Whether a request can be undone alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Each {
+    Unguarded,
+    InSavepoint,
+}
+
+/// What became of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CarriedOut {
+    /// All that was taken of it can be committed.
+    Whole,
+    /// One of it failed and has left something behind: all is to be undone.
+    Broken,
 }
 
 fn carry_out(
     conn: &Connection,
     group: &mut VecDeque<Queued>,
-    done: &mut Vec<Box<dyn Request>>,
-) -> SqlResult<()> {
+    done: &mut Vec<Queued>,
+    each: Each,
+) -> SqlResult<CarriedOut> {
     let begun = Instant::now();
     while let Some(queued) = group.pop_front() {
-        done.push(queued.request);
-        let request = done.last_mut().expect("it was just put there");
-        run(conn, "SAVEPOINT request")?;
-        let kept = request.carry_out(conn);
+        done.push(queued);
+        let request = &mut done.last_mut().expect("it was just put there").request;
+        if each == Each::InSavepoint {
+            run(conn, "SAVEPOINT request")?;
+        }
+        let is_kept = request.carry_out(conn);
         if conn.is_autocommit() {
             // A full disk or a failed read ends the whole transaction, not only the statement that met it.
             return Err(if request.has_no_room() { SqlError::Full } else { SqlError::Undone });
         }
-        if !kept {
-            run(conn, "ROLLBACK TO request")?;
+        match each {
+            Each::Unguarded if !is_kept => return Ok(CarriedOut::Broken),
+            Each::Unguarded => {}
+            Each::InSavepoint => {
+                if !is_kept {
+                    run(conn, "ROLLBACK TO request")?;
+                }
+                run(conn, "RELEASE request")?;
+            }
         }
-        run(conn, "RELEASE request")?;
         if begun.elapsed() >= limits::SQLITE_GROUP_MAX_TIME {
             break;
         }
     }
-    Ok(())
+    Ok(CarriedOut::Whole)
 }
 
 fn run(conn: &Connection, sql: &str) -> SqlResult<()> {
@@ -239,6 +291,7 @@ impl fmt::Debug for Writer {
 }
 
 #[cfg(test)]
+#[cfg(not(shuttle))]
 mod tests {
     use std::{future::poll_fn, pin::Pin, sync::mpsc as std_mpsc, task::Poll};
 
@@ -254,7 +307,7 @@ mod tests {
         (Writer::spawn(conn, turns).unwrap(), Connection::open(path).unwrap())
     }
 
-    fn insert(n: i64) -> impl FnOnce(&Connection) -> SqlResult<()> + Send + 'static {
+    fn insert(n: i64) -> impl Fn(&Connection) -> SqlResult<()> + Send + 'static {
         move |conn| {
             conn.execute("INSERT INTO t VALUES (?1)", [n])?;
             Ok(())

@@ -30,11 +30,11 @@ impl Between for CheckThenAct {
         let seen = seen.expect("a task that is not there is no winner");
         // Between the check and the act others get their turn: the network, a lock, another thread.
         tokio::task::yield_now().await;
-        let at = request.at;
+        let (at, trace) = (request.at, request.trace.clone());
         // What the record says by now is not looked at, as in an unconditional `UPDATE ... SET status = 'running'`.
         self.0.claim(ClaimRequest { policy: Policy::Restart, ..request }).await?;
         Ok(Claim::Won(Won {
-            run: seen.run + 1,
+            run: seen.following_run(),
             attempt: 1,
             epoch: seen.epoch.next(),
             last_seq: seen.last_seq,
@@ -43,6 +43,7 @@ impl Between for CheckThenAct {
             terms: RunTerms { max_retries: seen.max_retries, ..RunTerms::default() },
             losses: seen.losses,
             input: seen.input,
+            trace,
         }))
     }
 }

@@ -7,6 +7,8 @@
 //! Never decides: how a store does it. The suite drives every store through its public verbs only, and expects of them
 //! what the pure guards in [`soloist::store::guard`] say.
 
+#![forbid(unsafe_code)]
+
 pub mod append;
 pub mod boot;
 pub mod broken;
@@ -14,6 +16,7 @@ pub mod bury;
 pub mod cancel;
 pub mod claim;
 pub mod claim_queued;
+pub mod claim_table;
 pub mod create;
 pub mod delete;
 pub mod due;
@@ -24,6 +27,7 @@ pub mod line;
 pub mod list;
 pub mod look;
 pub mod next_run;
+pub mod node_table;
 pub mod nodes;
 pub mod orphans;
 pub mod plain;
@@ -38,6 +42,7 @@ pub mod table;
 pub mod tidy;
 pub mod tombstone;
 pub mod total;
+pub mod trace;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -120,6 +125,9 @@ macro_rules! contract {
                 s7_a_cancel_and_a_claim_of_a_queued_run_never_both_happen
                 what_a_dead_node_took_from_the_queue_is_an_orphan
             }
+            claim_table {
+                every_claim_with_all_that_it_may_bring_is_answered_as_the_guard_says
+            }
             create {
                 a_new_task_is_pending
                 a_task_that_is_there_stays_as_it_was
@@ -193,6 +201,14 @@ macro_rules! contract {
                 one_more_run_outlives_attempts_and_goes_with_a_cancelled_task
                 a_queued_run_that_is_cancelled_leaves_what_was_asked_for
                 a_start_sent_again_is_told_of_the_same_next_run
+                a_number_that_was_promised_and_taken_back_is_never_another_starts
+                a_number_is_taken_back_with_every_kind_of_cancel_of_the_task
+                a_deleted_task_keeps_what_it_had_promised_from_its_successor
+            }
+            node_table {
+                every_heartbeat_and_every_burial_is_answered_as_the_guard_says
+                every_orphan_is_one_that_the_guard_calls_so
+                every_claim_from_the_queue_is_answered_as_the_guard_says
             }
             orphans {
                 what_a_living_node_holds_is_no_orphan
@@ -242,10 +258,15 @@ macro_rules! contract {
             signal {
                 signals_are_numbered_and_read_in_order
                 signals_of_a_pending_task_are_its_next_runs
+                signals_of_two_tasks_are_counted_apart
                 concurrent_signals_lose_no_number
                 a_finished_task_takes_no_signal
                 signals_go_with_their_run
                 s8_a_run_keeps_a_bounded_number_of_signals
+            }
+            trace {
+                every_attempt_of_a_run_is_given_the_trace_of_its_start
+                the_next_run_does_not_inherit_a_trace
             }
             table {
                 every_claim_is_answered_as_the_guard_says

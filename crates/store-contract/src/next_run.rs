@@ -217,3 +217,152 @@ pub async fn a_start_sent_again_is_told_of_the_same_next_run<H: Harness>() {
     assert!(matches!(stage.ask(request()).await, Claim::Replayed { started: false, run: 2, .. }));
     assert_eq!(owed(&stage).await.len(), 1);
 }
+
+/// What a start under a policy that asks for one more run is promised, and whether it is the first.
+async fn promised<H: Harness>(stage: &Stage<H>, key: &Key, policy: Policy) -> (u64, bool) {
+    match stage.claim(key, policy).await {
+        Claim::Rerun { current, first } => (current.following_run(), first),
+        other => panic!("a run of {key} is active: {other:?}"),
+    }
+}
+
+/// However often the whole task is cancelled while one run stops: each start that asks for one more is promised a number of
+/// its own, and so is the start that begins a run in the end.
+pub async fn a_number_that_was_promised_and_taken_back_is_never_another_starts<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    for (n, last) in [NextRun::None, NextRun::Rerun, NextRun::Replace].into_iter().enumerate() {
+        for is_keyed in [false, true] {
+            let lease = stage.running(&format!("{n}-{is_keyed}")).await;
+            let key = lease.key();
+            assert_eq!(promised(&stage, key, Policy::Replace).await, (2, true));
+            assert_eq!(promised(&stage, key, Policy::Replace).await, (2, false));
+            committed(&stage.cancel_all(&lease, "stop").await);
+            assert_eq!(
+                promised(&stage, key, Policy::Rerun).await,
+                (3, true),
+                "the run that is stopped is active"
+            );
+            assert_eq!(promised(&stage, key, Policy::Replace).await, (3, true), "it asks for more than that");
+            take_back_again(&stage, &lease).await;
+            // Nothing was promised since, so nothing is taken back.
+            take_back_again(&stage, &lease).await;
+            let (policy, is_owed) = match last {
+                NextRun::None => (Policy::Restart, false),
+                NextRun::Rerun => (Policy::Rerun, true),
+                NextRun::Replace => (Policy::Replace, true),
+            };
+            if is_owed {
+                assert_eq!(promised(&stage, key, policy).await, (4, true));
+            }
+            let ending = Ending::Cancelled { reason: "stop".into() };
+            let end = crate::stage::finish(&lease, 0, Status::Cancelling, ending, stage.now());
+            committed(&stage.apply(end).await);
+            let task = stage.task(key).await;
+            assert_eq!((task.run, task.following_run(), task.next_run), (1, 4, last));
+            let idempotency = IdempotencyKey::new("k").expect("a valid key");
+            let request = || ClaimRequest {
+                after: is_owed.then_some(1),
+                idempotency: is_keyed.then(|| Idempotency::start(&idempotency, Call::Start, Policy::Restart)),
+                ..stage.request(key)
+            };
+            let Claim::Won(won) = stage.ask(request()).await else { panic!("{last:?}: it may begin") };
+            assert_eq!(won.run, 4, "{last:?}");
+            if is_keyed {
+                assert!(matches!(stage.ask(request()).await, Claim::Replayed { started: true, run: 4, .. }));
+            }
+            let task = stage.task(key).await;
+            assert_eq!((task.run, task.following_run(), task.next_run), (4, 5, NextRun::None));
+        }
+    }
+}
+
+/// The whole task is cancelled once more, while its run stops.
+async fn take_back_again<H: Harness>(stage: &Stage<H>, lease: &soloist::lease::RunLease) {
+    let change = Change::Cancelling { reason: "stop".into(), rerun: Rerun::Forget };
+    let row = (lease.epoch(), lease.run());
+    committed(&stage.apply(outsider(lease.key(), row, Status::Cancelling, change, None, stage.now())).await);
+}
+
+/// Of what runs, and of what waits; a cancel that names the run takes nothing back. Where the start was sent under a key, that
+/// tells of the number for ever.
+pub async fn a_number_is_taken_back_with_every_kind_of_cancel_of_the_task<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let idempotency = IdempotencyKey::new("k").expect("a valid key");
+    for (id, is_queued, rerun, following) in [
+        ("runs", false, Rerun::Forget, 3),
+        ("run", false, Rerun::Keep, 2),
+        ("waits", true, Rerun::Forget, 3),
+        ("waiting run", true, Rerun::Keep, 2),
+    ] {
+        let id = id.replace(' ', "-");
+        let key = if is_queued { stage.queued(&id).await } else { stage.running(&id).await.key().clone() };
+        let request = || ClaimRequest {
+            policy: Policy::Rerun,
+            idempotency: Some(Idempotency::start(&idempotency, Call::Start, Policy::Rerun)),
+            ..stage.request(&key)
+        };
+        assert!(matches!(stage.ask(request()).await, Claim::Rerun { first: true, .. }));
+        let task = stage.task(&key).await;
+        let ending = Ending::Cancelled { reason: "stop".into() };
+        let event = terminal(&ending, None, stage.now());
+        let change = Change::Cancelled { reason: "stop".into(), rerun };
+        // A run that is held is ended by somebody else where its node has died.
+        let mut end = outsider(&key, (task.epoch, task.run), task.status, change, Some(event), stage.now());
+        if !is_queued {
+            end.epoch_after = task.epoch.next();
+        }
+        committed(&stage.apply(end).await);
+        assert_eq!(stage.task(&key).await.following_run(), following, "{id}");
+        let after = (rerun == Rerun::Keep).then_some(1);
+        let Claim::Won(won) = stage.ask(ClaimRequest { after, ..stage.request(&key) }).await else {
+            panic!("{id}: it may begin")
+        };
+        assert_eq!(won.run, following, "{id}");
+        assert!(matches!(stage.ask(request()).await, Claim::Replayed { started: false, run: 2, .. }), "{id}");
+    }
+}
+
+/// Deleted while one more run was owed, or after it was taken back, by a delete or by age: the task that is created anew goes
+/// on behind all that was promised, over restarts, and so do its signals.
+pub async fn a_deleted_task_keeps_what_it_had_promised_from_its_successor<H: Harness>() {
+    let mut stage = Stage::<H>::new().await;
+    for (id, is_cancelled, is_pruned) in
+        [("owed", false, false), ("cancelled", true, false), ("pruned", true, true)]
+    {
+        let lease = stage.running(id).await;
+        assert_eq!(promised(&stage, lease.key(), Policy::Replace).await, (2, true));
+        let mut from = Status::Running;
+        if is_cancelled {
+            committed(&stage.cancel_all(&lease, "stop").await);
+            from = Status::Cancelling;
+        }
+        let end = crate::stage::finish(&lease, 0, from, completed("1"), stage.now());
+        committed(&stage.apply(end).await);
+        if is_pruned {
+            let (model, before) = (lease.key().model_key().clone(), stage.now());
+            let old = soloist::store::Prune { model, status: Status::Completed, before, limit: 10 };
+            let gone = stage.store.prune(old, stage.now()).await.expect("the store works");
+            assert_eq!(gone, [lease.key().clone()]);
+        } else {
+            assert_eq!(stage.delete(lease.key()).await, soloist::Delete::Deleted);
+        }
+        assert!(owed(&stage).await.is_empty());
+        stage = stage.restarted().await;
+        let key = stage.pending(id).await;
+        let task = stage.task(&key).await;
+        assert_eq!((task.run, task.following_run(), task.next_run), (1, 3, NextRun::None), "{id}");
+        let data = crate::stage::json("1");
+        let sent = stage.store.signal(&key, "go", data.clone(), stage.now()).await.expect("the store works");
+        assert_eq!(sent, soloist::store::Signalled::Recorded { run: 3, number: 1 }, "{id}");
+        // Deleted again without having run, it forgets nothing.
+        assert_eq!(stage.delete(&key).await, soloist::Delete::Deleted);
+        stage.pending(id).await;
+        stage.store.signal(&key, "go", data, stage.now()).await.expect("the store works");
+        let lease = stage.won(&key).await;
+        assert_eq!((lease.run(), stage.task(&key).await.following_run()), (3, 4), "{id}");
+        let signals = stage.store.signals(&key, 3, 0, 10).await.expect("the store works");
+        assert_eq!(signals.len(), 1, "{id}");
+        committed(&stage.finish(&lease, 1, completed("1")).await);
+        assert_eq!(stage.delete(&key).await, soloist::Delete::Deleted);
+    }
+}

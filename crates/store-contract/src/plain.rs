@@ -36,6 +36,7 @@ pub async fn won(store: &dyn Store, node: &NodeId) -> RunLease {
         after: None,
         max_total: None,
         idempotency: None,
+        trace: None,
         at: Timestamp::now(),
     };
     match store.claim(request).await.expect("the store works") {

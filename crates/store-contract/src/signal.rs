@@ -52,6 +52,21 @@ pub async fn signals_of_a_pending_task_are_its_next_runs<H: Harness>() {
     assert!(read(&stage, &key, 2, 0, 10).await.is_empty());
 }
 
+/// Whoever reads one run's waits for no number that another's has taken.
+pub async fn signals_of_two_tasks_are_counted_apart<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (first, second) = (stage.running("1").await, stage.running("2").await);
+    for number in 1..=3 {
+        for lease in [&first, &second] {
+            assert_eq!(send(&stage, lease.key(), "1").await, Signalled::Recorded { run: 1, number });
+        }
+    }
+    for lease in [&first, &second] {
+        let numbers: Vec<_> = read(&stage, lease.key(), 1, 0, 10).await.iter().map(|s| s.number).collect();
+        assert_eq!(numbers, [1, 2, 3]);
+    }
+}
+
 /// 64 at once get the numbers 1 to 64.
 pub async fn concurrent_signals_lose_no_number<H: Harness>() {
     let stage = Stage::<H>::new().await;

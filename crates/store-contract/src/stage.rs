@@ -149,6 +149,7 @@ impl<H: Harness> Stage<H> {
             after: None,
             max_total: None,
             idempotency: None,
+            trace: None,
             at: self.now(),
         }
     }
@@ -201,7 +202,16 @@ impl<H: Harness> Stage<H> {
 
     /// Asks a running run to stop, as somebody else.
     pub async fn cancel(&self, lease: &RunLease, reason: &str) -> Applied {
-        let change = Change::Cancelling { reason: reason.to_owned(), rerun: Rerun::Keep };
+        self.cancelling(lease, reason, Rerun::Keep).await
+    }
+
+    /// Asks a running run to stop, as somebody who cancels its whole task.
+    pub async fn cancel_all(&self, lease: &RunLease, reason: &str) -> Applied {
+        self.cancelling(lease, reason, Rerun::Forget).await
+    }
+
+    async fn cancelling(&self, lease: &RunLease, reason: &str, rerun: Rerun) -> Applied {
+        let change = Change::Cancelling { reason: reason.to_owned(), rerun };
         self.apply(outsider(
             lease.key(),
             (lease.epoch(), lease.run()),

@@ -79,7 +79,9 @@ pub async fn every_claim_is_answered_as_the_guard_says<H: Harness>() {
     }
 }
 
-fn compare_claim(
+/// Holds an answer, and what became of the row, to what the guard says of the row before; `None` where it says that the
+/// claim must be tried.
+pub(crate) fn compare_claim(
     seen: &Option<Current>,
     expected: Option<Claim>,
     (policy, place): (Policy, Place),
@@ -96,11 +98,17 @@ fn compare_claim(
                 assert_eq!(Some(current), *after, "{case}");
             }
             (Place::Here, Claim::Won(won)) => {
-                assert_eq!((won.run, won.epoch, won.attempt), (row.run + 1, row.epoch.next(), 1), "{case}");
+                let begun = (row.following_run(), row.epoch.next(), 1);
+                assert_eq!((won.run, won.epoch, won.attempt), begun, "{case}");
                 assert_eq!(won.last_seq, row.last_seq, "{case}");
             }
             (Place::Queue, Claim::Queued(queued)) => {
-                assert_eq!((queued.run, queued.epoch, queued.attempt), (row.run + 1, row.epoch, 1), "{case}");
+                let begun = (row.following_run(), row.epoch, 1);
+                assert_eq!(
+                    (queued.run, queued.epoch, queued.attempt, queued.taken_back),
+                    (begun.0, begun.1, begun.2, 0),
+                    "{case}"
+                );
                 assert_eq!((queued.status, queued.last_seq), (Status::Queued, row.last_seq), "{case}");
                 assert_eq!(Some(queued), *after, "{case}");
             }

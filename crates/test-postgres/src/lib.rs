@@ -13,6 +13,7 @@
 //! println!("{}", database.url());
 //! ```
 
+#![forbid(unsafe_code)]
 #![allow(
     clippy::missing_panics_doc,
     reason = "everything here panics where the host does not do as a test needs it"

@@ -30,4 +30,8 @@ pub struct EventsPage {
     pub events: Vec<EventRecord>,
     /// The seq of the newest event of the task, whether it is in this page or not.
     pub last_seq: u64,
+    /// Where the task stood when that event was its newest, never ahead of the events: finished, and no events after a
+    /// position, says that nothing comes there without another start. Empty from a server that does not say it.
+    #[serde(default)]
+    pub status: String,
 }

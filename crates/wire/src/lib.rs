@@ -5,6 +5,8 @@
 //! `convert.rs` is the one bridge between these types and those of the library. JSON that belongs to users (inputs,
 //! final values, data) travels as the text that came, never through numbers that round.
 
+#![forbid(unsafe_code)]
+
 pub mod call;
 pub mod event;
 pub mod problem;

@@ -154,8 +154,6 @@ codes! {
     INVALID_INPUT = 422 "invalid_input";
     /// The `Idempotency-Key` was used before, for another request.
     IDEMPOTENCY_KEY_REUSED = 422 "idempotency_key_reused";
-    /// Understood, and not there in this version.
-    NOT_SUPPORTED = 422 "not_supported";
     /// An invariant was found broken.
     INTERNAL = 500 "internal";
     /// What the store holds breaks an invariant.

@@ -60,6 +60,7 @@ pub struct Summary {
     pub viewers: u64,
 }
 
+#[derive(Debug)]
 struct Task {
     name: String,
     status: String,
@@ -102,6 +103,7 @@ fn judge(tasks: &[(Task, Vec<Row>)], at: At, told: &BTreeMap<String, Told>) -> S
     let mut summary = Summary::default();
     let mut known = 0;
     for (task, log) in tasks {
+        let _shown = ShownIfBroken(task, log);
         record(task, log, at, &mut summary);
         if let Some(told) = told.get(&task.name) {
             known += 1;
@@ -119,6 +121,21 @@ fn judge(tasks: &[(Task, Vec<Row>)], at: At, told: &BTreeMap<String, Told>) -> S
     summary
 }
 
+/// Prints what is on record of a task where a promise about it is broken.
+struct ShownIfBroken<'a>(&'a Task, &'a [Row]);
+
+impl Drop for ShownIfBroken<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Self(task, log) = self;
+            eprintln!("{task:?}");
+            for row in log.iter().rev().take(40).rev() {
+                eprintln!("{row:?}");
+            }
+        }
+    }
+}
+
 fn is_terminal(kind: &str) -> bool {
     matches!(kind, "complete" | "error" | "cancelled")
 }
@@ -130,9 +147,11 @@ fn is_loss(row: &Row) -> bool {
         .any(|why| row.data.contains(&format!("\"error_type\":\"{why}\"")))
 }
 
-/// Whether what was lost costs no retry.
-fn is_uncounted(row: &Row) -> bool {
-    ["StoreLost", "Drained"].iter().any(|why| row.data.contains(&format!("\"error_type\":\"{why}\"")))
+/// Whether what was lost costs no retry, after what was lost before in the same run: a drain, and the first outage.
+fn is_uncounted(row: &Row, before: &[&Row]) -> bool {
+    let is = |row: &Row, why: &str| row.data.contains(&format!("\"error_type\":\"{why}\""));
+    let is_outage = |row: &Row| is_retry(row) && is(row, "StoreLost");
+    is(row, "Drained") || (is_outage(row) && !before.iter().any(|row| is_outage(row)))
 }
 
 fn is_retry(row: &Row) -> bool {
@@ -165,7 +184,14 @@ fn record(task: &Task, log: &[Row], at: At, summary: &mut Summary) {
             let is_last = n + 1 == events.len();
             // A loss may be written by its holder itself, or by who took the run from it.
             let is_end = is_retry(row) || is_terminal(&row.kind);
-            epochs.retain(|epoch| row.epoch == epoch + 1 || (is_end && row.epoch == epoch + 2));
+            // Nobody holds a run that waits in the queue, and its cancel takes it from nobody.
+            let is_from_queue =
+                row.kind == "cancelled" && n.checked_sub(1).is_none_or(|before| is_retry(events[before]));
+            epochs.retain(|epoch| {
+                row.epoch == epoch + 1
+                    || (is_end && row.epoch == epoch + 2)
+                    || (is_from_queue && row.epoch == *epoch)
+            });
             assert!(
                 !epochs.is_empty(),
                 "S2, S6: event {} of run {run} of {name} is of epoch {}, after another epoch",
@@ -181,6 +207,10 @@ fn record(task: &Task, log: &[Row], at: At, summary: &mut Summary) {
             epochs.retain(|epoch| row.epoch == epoch + 1 || lost || is_cancel);
             assert!(!epochs.is_empty(), "S2: {name} lost its holder for no reason");
             for epoch in std::mem::take(&mut epochs) {
+                if row.epoch == epoch {
+                    epochs.insert(epoch);
+                    continue;
+                }
                 let by_another = row.epoch == epoch + 2;
                 if lost || is_cancel {
                     epochs.insert(epoch + 2);
@@ -193,7 +223,7 @@ fn record(task: &Task, log: &[Row], at: At, summary: &mut Summary) {
             if is_retry(row) {
                 summary.retried += 1;
                 retries += 1;
-                counted += u64::from(!is_uncounted(row));
+                counted += u64::from(!is_uncounted(row, &events[..n]));
             }
         }
     }
@@ -386,6 +416,37 @@ mod tests {
             seen(judged(&task("completed", 2, then, 2), &log(then), At::Rest));
         }
         finds("S2", || seen(judged(&task("completed", 2, 4, 2), &log(4), At::Rest)));
+    }
+
+    #[test]
+    fn a_cancel_in_the_queue_costs_nobody_the_task() {
+        // The attempt was lost, and the run cancelled while it waited for the next one.
+        let log = [row(1, 1, 1, "progress"), row(2, 1, 2, "retry"), row(3, 1, 2, "cancelled")];
+        let task = Task { attempt: 2, retry_count: 1, ..task("cancelled", 1, 2, 3) };
+        judged(&task, &log, At::Rest);
+        // A holder's own event is of an epoch that was claimed.
+        let held = [
+            row(1, 1, 1, "progress"),
+            row(2, 1, 2, "retry"),
+            row(3, 1, 2, "progress"),
+            row(4, 1, 2, "cancelled"),
+        ];
+        finds("S2, S6", || seen(judged(&Task { last_seq: 4, ..task }, &held, At::Rest)));
+    }
+
+    #[test]
+    fn the_first_outage_of_a_run_alone_costs_no_retry() {
+        let outage = |seq, epoch| Row {
+            data: r#"{"error_type":"StoreLost","_system":true}"#.to_owned(),
+            ..row(seq, 1, epoch, "retry")
+        };
+        let log = [outage(1, 1), outage(2, 3), row(3, 1, 5, "complete")];
+        let counted = |retry_count| Task { attempt: 3, retry_count, ..task("completed", 1, 5, 3) };
+        judged(&counted(1), &log, At::Rest);
+        for wrong in [0, 2] {
+            let judge = || seen(judged(&counted(wrong), &log, At::Rest));
+            std::panic::catch_unwind(judge).expect_err("S7: retries");
+        }
     }
 
     #[test]

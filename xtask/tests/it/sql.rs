@@ -38,7 +38,7 @@ fn every_query_says_who_calls_it_what_it_guards_and_what_is_atomic() {
 }
 
 /// Queries that one dialect has alone, and why.
-const ALONE: [(&str, &str, &str); 17] = [
+const ALONE: [(&str, &str, &str); 22] = [
     ("sqlite", "assign", "create.sql assigns the id in the statement that uses it"),
     ("sqlite", "dead", "the lock files of dead nodes are removed before their rows"),
     ("sqlite", "deleted", "delete.sql remembers in its own statement what is to be cleared away"),
@@ -50,17 +50,33 @@ const ALONE: [(&str, &str, &str); 17] = [
     ),
     ("sqlite", "input", "create.sql keeps the input in its own statement"),
     ("sqlite", "notify", "cancel.sql and signal.sql tell the holder in their own statement"),
+    (
+        "sqlite",
+        "outlived",
+        "what may be forgotten is looked for by a reader, so that the one writer is not held up by a million keys",
+    ),
     ("sqlite", "retire", "forget.sql removes all of a node in one statement"),
     ("sqlite", "revive", "the row of a deleted task becomes the new task"),
     ("sqlite", "serve", "join.sql puts a node and its models on record in one statement"),
     ("sqlite", "silence", "finish.sql removes the signals in its own statement"),
     (
         "postgres",
+        "active_many",
+        "many looks are one statement where each statement is a trip over the network",
+    ),
+    (
+        "postgres",
         "claim_keyed",
         "a key is kept in the statement that it guards, as there is no transaction around both",
     ),
+    (
+        "postgres",
+        "claim_many",
+        "claims share a statement, and its commit; SQLite's share the commit of a transaction",
+    ),
     ("postgres", "clamp", "only the clock of a database is set back under nodes that live on"),
     ("postgres", "create_keyed", "a key is kept in the statement that it guards, as in claim_keyed.sql"),
+    ("postgres", "create_many", "creates share a statement, and its commit, as claims do"),
     (
         "postgres",
         "others",
@@ -72,6 +88,7 @@ const ALONE: [(&str, &str, &str); 17] = [
         "slots",
         "nodes claim at one moment, so each takes the lock of a slot; SQLite's take turns, and count what runs",
     ),
+    ("postgres", "task_many", "records are read together, as active_many.sql says"),
 ];
 
 #[test]

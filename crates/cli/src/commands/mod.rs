@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 pub(crate) mod backup;
+pub(crate) mod bench;
 pub(crate) mod cancel;
 pub(crate) mod cleanup;
 pub(crate) mod completions;

@@ -15,14 +15,14 @@ use std::{
 
 use serde::Serialize;
 use soloist::{Coordinator, ModelKey, lease::OnLeaseLost, limits, store::Durability};
-use soloist_runners::{exec::ExecRunner, guard::Guard};
+use soloist_runners::{exec::ExecRunner, guard::Guard, http::HttpRunner};
 use soloist_server::{Autostart, Exposure, Ids, Listener, ServerOptions};
 use tracing_subscriber::EnvFilter;
 
 use super::stopping::{Owner, Stopping};
 use crate::{
     args::Serve,
-    config::{Config, of_process, types::LogFormat},
+    config::{Config, Runner, of_process, types::LogFormat},
     exit::{Exit, Stop},
     render::Out,
     store,
@@ -37,7 +37,8 @@ pub(crate) fn serve(args: Serve, out: &Out) -> Result<Exit, Stop> {
     }
     log_to_stderr(&config);
     allow_many_descriptors();
-    let guard = (!config.models.is_empty()).then(Guard::start).transpose();
+    let has_commands = config.models.iter().any(|model| model.runner == Runner::Exec);
+    let guard = has_commands.then(Guard::start).transpose();
     let guard = guard.map_err(|e| Stop::new(Exit::Failed, format!("cannot start: {e}")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Stop::new(Exit::Failed, format!("cannot start: {e}")))?;
@@ -85,9 +86,17 @@ async fn coordinator(config: &Config, guard: Option<&Guard>, demo: bool) -> Resu
     }
     for model in &config.models {
         let key = ModelKey::new(&model.app, &model.model).expect("checked when it was read");
-        let guard = guard.expect("started where there are models");
-        let runner = ExecRunner::new(model.options(), guard).expect("checked when it was read");
-        builder = builder.runner(key, Arc::new(runner), model.terms());
+        let runner: Arc<dyn soloist::Runner> = match model.runner {
+            Runner::Exec => {
+                let guard = guard.expect("started where there are commands");
+                Arc::new(ExecRunner::new(model.exec.clone(), guard).expect("checked when it was read"))
+            }
+            Runner::Http => {
+                let runner = HttpRunner::new(model.http.clone());
+                Arc::new(runner.map_err(|e| Stop::new(Exit::Usage, format!("the model {key}: {e}")))?)
+            }
+        };
+        builder = builder.runner(key, runner, model.terms());
     }
     Ok(builder.open().await?)
 }
@@ -159,7 +168,7 @@ pub(crate) fn log_to_stderr(config: &Config) {
 }
 
 /// Every viewer is a descriptor: takes as many as the system allows this process.
-fn allow_many_descriptors() {
+pub(crate) fn allow_many_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // Refused or not, the server runs; connections beyond the limit wait.

@@ -4,8 +4,11 @@
 //! not there yet, or a value that is not allowed stops the start with one line that says what to write instead.
 //! Never shows what came from the environment through `${NAME}`.
 
+pub(crate) mod models;
 #[cfg(test)]
 mod page;
+#[cfg(test)]
+mod properties;
 pub(crate) mod settings;
 pub(crate) mod show;
 pub(crate) mod types;
@@ -14,13 +17,13 @@ pub(crate) mod value;
 use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf, time::Duration};
 
 use soloist::{ModelOptions, OnTimeout, Retention, RunTerms, limits, store::Durability};
-use soloist_runners::exec::{ExecOptions, Signals};
+use soloist_runners::{OptionError, exec::ExecOptions, http::HttpOptions};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
-use settings::{MODEL, MODEL_NOT_YET, NotYet, SERVER, SERVER_NOT_YET, Setting};
+use settings::{NotYet, SERVER, SERVER_NOT_YET, Setting};
 use types::{Listen, LogFormat, PgUrl, StoreUrl};
 use value::{Lookup, Origin, Value, Wrong, quoted};
 
@@ -74,63 +77,73 @@ impl Default for Config {
     }
 }
 
-/// A model that a command executes. Its `Debug` form is not derived: `env` may hold secrets.
+/// What executes a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runner {
+    Exec,
+    Http,
+}
+
+impl Runner {
+    const ALL: [Self; 2] = [Self::Exec, Self::Http];
+
+    /// The word of the configuration.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::Http => "http",
+        }
+    }
+
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|runner| runner.as_str() == word)
+    }
+}
+
+/// A model of the configuration. Its `Debug` form is not derived: its options may hold secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Model {
     pub(crate) app: String,
     pub(crate) model: String,
-    pub(crate) command: Vec<String>,
-    pub(crate) shell: bool,
-    pub(crate) allow_dash: bool,
-    pub(crate) env: Vec<(String, String)>,
-    pub(crate) pass_env: Vec<String>,
-    pub(crate) dir: Option<PathBuf>,
+    pub(crate) runner: Runner,
+    /// Counts where a command executes it.
+    pub(crate) exec: ExecOptions,
+    /// Counts where an endpoint executes it.
+    pub(crate) http: HttpOptions,
     pub(crate) max_concurrent: usize,
     pub(crate) max_concurrent_total: Option<u32>,
     pub(crate) terms: RunTerms,
     pub(crate) retry_delay: Duration,
     pub(crate) on_timeout: OnTimeout,
-    pub(crate) final_exit_codes: Vec<u8>,
-    pub(crate) signals: Signals,
     pub(crate) retention: Retention,
 }
 
-impl Default for Model {
-    fn default() -> Self {
+impl Model {
+    /// The defaults of a model that this executes.
+    pub(crate) fn of(runner: Runner) -> Self {
         Self {
             app: String::new(),
             model: String::new(),
-            command: Vec::new(),
-            shell: false,
-            allow_dash: false,
-            env: Vec::new(),
-            pass_env: Vec::new(),
-            dir: None,
-            max_concurrent: limits::EXEC_MAX_CONCURRENT,
+            runner,
+            exec: ExecOptions::default(),
+            http: HttpOptions::default(),
+            max_concurrent: match runner {
+                Runner::Exec => limits::EXEC_MAX_CONCURRENT,
+                Runner::Http => limits::HTTP_MAX_CONCURRENT,
+            },
             max_concurrent_total: None,
             terms: RunTerms::default(),
             retry_delay: limits::RETRY_DELAY,
             on_timeout: OnTimeout::default(),
-            final_exit_codes: Vec::new(),
-            signals: Signals::default(),
             retention: Retention::default(),
         }
     }
-}
 
-impl Model {
-    /// The command that executes it.
-    pub(crate) fn options(&self) -> ExecOptions {
-        ExecOptions {
-            command: self.command.clone(),
-            shell: self.shell,
-            allow_dash: self.allow_dash,
-            env: self.env.iter().cloned().collect(),
-            pass_env: self.pass_env.clone(),
-            dir: self.dir.clone(),
-            signals: self.signals,
-            final_exit_codes: self.final_exit_codes.clone(),
-            ..ExecOptions::default()
+    /// Whether what executes it can be made.
+    fn validate(&self) -> Result<(), OptionError> {
+        match self.runner {
+            Runner::Exec => self.exec.validate(),
+            Runner::Http => self.http.validate(),
         }
     }
 
@@ -230,15 +243,15 @@ pub(crate) fn load(sources: Sources<'_>) -> Result<Loaded, ConfigError> {
         }
         let origin = Origin::Variable(name.clone());
         let key = name[PREFIX.len()..].to_ascii_lowercase();
-        let setting = find(SERVER, SERVER_NOT_YET, &key, &origin, variable_of)?;
+        let setting = find(&[SERVER], SERVER_NOT_YET, &key, &origin, variable_of)?;
         given.insert(setting.key, (Value::plain(text, setting.kind), origin));
     }
     for (key, text) in &sources.flags {
         let origin = Origin::Flag(flag_of(key));
-        let setting = find(SERVER, SERVER_NOT_YET, key, &origin, flag_of)?;
+        let setting = find(&[SERVER], SERVER_NOT_YET, key, &origin, flag_of)?;
         given.insert(setting.key, (Value::plain(text, setting.kind), origin));
     }
-    loaded.server = settle(SERVER, &mut loaded.config, &given)?;
+    loaded.server = settle(&[SERVER], &mut loaded.config, &given)?;
     Ok(loaded)
 }
 
@@ -254,6 +267,13 @@ pub(crate) fn flag_of(key: &str) -> String {
 
 /// The values that were given, by key, each with the last source that gave it.
 type Given = BTreeMap<&'static str, (Value, Origin)>;
+
+/// Settings, group by group.
+type Groups<T> = &'static [&'static [Setting<T>]];
+
+fn each<T>(groups: Groups<T>) -> impl Iterator<Item = &'static Setting<T>> {
+    groups.iter().copied().flatten()
+}
 
 fn read_file(
     name: &str,
@@ -286,7 +306,7 @@ fn read_file(
             }
             continue;
         }
-        read_entry(SERVER, SERVER_NOT_YET, key, value, &at, lookup, given)?;
+        read_entry(&[SERVER], SERVER_NOT_YET, key, value, &at, lookup, given)?;
     }
     Ok(())
 }
@@ -299,24 +319,32 @@ fn read_model(
 ) -> Result<(Model, Vec<Shown>), ConfigError> {
     let mut given: Given = BTreeMap::new();
     for (key, value) in in_order(table) {
-        read_entry(MODEL, MODEL_NOT_YET, key, value, at, lookup, &mut given)?;
+        read_entry(models::ALL, &[], key, value, at, lookup, &mut given)?;
     }
-    let mut model = Model::default();
-    let shown = settle(MODEL, &mut model, &given)?;
-    if let Some(missing) =
-        MODEL.iter().find(|s| matches!(s.default, settings::Preset::Needed) && !given.contains_key(s.key))
-    {
+    let named = given.get("runner").and_then(|(value, _)| Runner::parse(value.text().ok()?));
+    let runner = named.unwrap_or(Runner::Exec);
+    let settings = models::of(runner);
+    let mut model = Model::of(runner);
+    let shown = settle(settings, &mut model, &given)?;
+    let mut needed = each(settings).filter(|s| matches!(s.default, settings::Preset::Needed));
+    if let Some(missing) = needed.find(|setting| !given.contains_key(setting.key)) {
         return Err(ConfigError(format!(
             "{place}: this [[model]] has no {}; allowed is {}",
             missing.key, missing.allowed
         )));
     }
-    model.options().validate().map_err(|e| ConfigError(format!("{place}: {e}")))?;
+    if let Some((key, (_, origin))) = given.iter().find(|(key, _)| each(settings).all(|s| s.key != **key)) {
+        return Err(ConfigError(format!(
+            "{origin}: {key}: the runner {} has no such key; take it out, or name another runner",
+            quoted(runner.as_str())
+        )));
+    }
+    model.validate().map_err(|e| ConfigError(format!("{place}: {e}")))?;
     Ok((model, shown))
 }
 
 fn read_entry<T>(
-    settings: &'static [Setting<T>],
+    settings: Groups<T>,
     not_yet: &[NotYet],
     key: &Spanned<std::borrow::Cow<'_, str>>,
     value: &Spanned<DeValue<'_>>,
@@ -350,13 +378,13 @@ fn model_tables<'a, 'i>(
 
 /// The setting of a key, or why there is none.
 fn find<T>(
-    settings: &'static [Setting<T>],
+    settings: Groups<T>,
     not_yet: &[NotYet],
     key: &str,
     origin: &Origin,
     spell: impl Fn(&str) -> String,
 ) -> Result<&'static Setting<T>, ConfigError> {
-    if let Some(setting) = settings.iter().find(|setting| setting.key == key) {
+    if let Some(setting) = each(settings).find(|setting| setting.key == key) {
         return Ok(setting);
     }
     if let Some(later) = not_yet.iter().find(|later| later.key == key) {
@@ -366,8 +394,7 @@ fn find<T>(
             later.what
         )));
     }
-    let near = settings
-        .iter()
+    let near = each(settings)
         .map(|setting| (strsim::damerau_levenshtein(setting.key, key), setting.key))
         .min()
         .filter(|(distance, known)| *distance <= known.len().div_ceil(3));
@@ -375,16 +402,16 @@ fn find<T>(
         Some((_, known)) => format!("did you mean {}?", spell(known)),
         None => format!(
             "known are {}",
-            settings.iter().map(|setting| spell(setting.key)).collect::<Vec<_>>().join(", ")
+            each(settings).map(|setting| spell(setting.key)).collect::<Vec<_>>().join(", ")
         ),
     };
     Err(ConfigError(format!("{origin}: unknown key {}; {next}", quoted(&spell(key)))))
 }
 
 /// Checks what was given, in the order of the table, and tells what counts.
-fn settle<T>(settings: &[Setting<T>], target: &mut T, given: &Given) -> Result<Vec<Shown>, ConfigError> {
+fn settle<T>(settings: Groups<T>, target: &mut T, given: &Given) -> Result<Vec<Shown>, ConfigError> {
     let mut shown = Vec::new();
-    for setting in settings {
+    for setting in each(settings) {
         let key = setting.key;
         let Some((value, origin)) = given.get(key) else {
             if let Some(value) = setting.default.of(target) {

@@ -5,8 +5,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    Config, Model, flag_of,
-    settings::{MODEL, MODEL_NOT_YET, NotYet, Preset, SERVER, SERVER_NOT_YET, Setting},
+    Config, Model, Runner, flag_of, models,
+    settings::{NotYet, Preset, SERVER, SERVER_NOT_YET, Setting},
     value::Kind,
     variable_of,
 };
@@ -57,13 +57,21 @@ pub(crate) fn page() -> String {
     page.push_str(
         "\n## Models: `[[model]]`\n\nEach `[[model]]` adds a kind of task. They stand in the file only.\n",
     );
-    for setting in MODEL {
-        entry(&mut page, setting, &Model::default());
+    let groups = [
+        (models::NAMES, ""),
+        (models::EXEC, "\nThese are keys of models whose runner is \"exec\":\n"),
+        (models::HTTP, "\nThese are keys of models whose runner is \"http\":\n"),
+        (models::RUNS, "\nThese are keys of all models again:\n"),
+    ];
+    for (settings, about) in groups {
+        page.push_str(about);
+        for setting in settings {
+            entry(&mut page, setting, &Model::of(Runner::Exec));
+        }
     }
     page.push_str("\n## Not supported yet\n\nThese keys are refused by name.\n\n");
     page.push_str("| key | because |\n| --- | --- |\n");
-    not_yet(&mut page, "", SERVER_NOT_YET);
-    not_yet(&mut page, "`[[model]]` ", MODEL_NOT_YET);
+    not_yet(&mut page, SERVER_NOT_YET);
     page
 }
 
@@ -90,9 +98,9 @@ fn entry<T>(page: &mut String, setting: &Setting<T>, defaults: &T) {
     .expect("a String takes everything");
 }
 
-fn not_yet(page: &mut String, place: &str, keys: &[NotYet]) {
+fn not_yet(page: &mut String, keys: &[NotYet]) {
     for NotYet { key, what } in keys {
-        writeln!(page, "| {place}`{key}` | {what} not supported yet |").expect("a String takes everything");
+        writeln!(page, "| `{key}` | {what} not supported yet |").expect("a String takes everything");
     }
 }
 

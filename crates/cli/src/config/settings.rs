@@ -1,17 +1,16 @@
-//! The table of settings: the one place that knows every key.
+//! The table of settings: with [`models`](super::models) the one place that knows every key.
 //!
 //! Decides: which keys there are, what each may say, what it is where nobody says it. Parsing, checking, the flags of
 //! `serve`, `config check` and `docs/configuration.md` are all read from here; no key is named twice.
 
 use std::time::Duration;
 
-use soloist::{ModelKey, OnTimeout, Retention, limits, store::Durability};
-use soloist_runners::exec::Signals;
+use soloist::{limits, store::Durability};
 use tracing_subscriber::EnvFilter;
 
-use self::Preset::{Is, Needed};
+use self::Preset::Is;
 use super::{
-    Config, Model,
+    Config,
     types::{self, Listen, LogFormat, PgUrl, StoreUrl},
     value::{Kind, Taken, Value, Wrong, quoted},
 };
@@ -214,270 +213,17 @@ pub(crate) const SERVER: &[Setting<Config>] = &[
     },
 ];
 
-/// The keys of one `[[model]]`.
-pub(crate) const MODEL: &[Setting<Model>] = &[
-    Setting {
-        key: "app",
-        kind: Kind::Text,
-        about: "The app that the model belongs to.",
-        allowed: "a letter or '_', then up to 63 letters, digits, '_', '.' or '-'",
-        set: |model, value| {
-            let app = value.text()?;
-            if ModelKey::new(app, "_").map_err(|_| Wrong::default())?.is_own() {
-                return Err(Wrong("its tasks are those of `soloist run`; choose another name".to_owned()));
-            }
-            model.app = app.to_owned();
-            Ok(())
-        },
-        default: Needed,
-    },
-    Setting {
-        key: "model",
-        kind: Kind::Text,
-        about: "The name of the model within its app.",
-        allowed: "a letter or '_', then up to 63 letters, digits, '_', '.' or '-'",
-        set: |model, value| {
-            let name = value.text()?;
-            ModelKey::new("_", name).map_err(|_| Wrong::default())?;
-            model.model = name.to_owned();
-            Ok(())
-        },
-        default: Needed,
-    },
-    Setting {
-        key: "runner",
-        kind: Kind::Text,
-        about: "What executes a task of this model: \"exec\" is a command.",
-        allowed: "\"exec\"",
-        set: |_, value| match value.text()? {
-            "exec" => Ok(()),
-            "http" => Err(Wrong::not_supported("the http runner is")),
-            _ => Err(Wrong::default()),
-        },
-        default: Needed,
-    },
-    Setting {
-        key: "command",
-        kind: Kind::List,
-        about: "The program and its arguments. `{input.field}` in an argument stands for that field of the task's \
-                input; it fills one argument and never splits it.",
-        allowed: "a list of texts with the program first",
-        set: |model, value| value.list().map(|given| model.command = given),
-        default: Needed,
-    },
-    Setting {
-        key: "shell",
-        kind: Kind::Switch,
-        about: "Runs the command's one text by /bin/sh. No `{input.field}` then: read SOLOIST_TASK_INPUT or standard \
-                input.",
-        allowed: "true or false",
-        set: |model, value| value.switch().map(|given| model.shell = given),
-        default: Is(|model| Some(model.shell.to_string())),
-    },
-    Setting {
-        key: "allow_dash",
-        kind: Kind::Switch,
-        about: "Whether a value that stands for `{input.field}` at the beginning of an argument may begin with '-', \
-                where a program would take it for an option.",
-        allowed: "true or false",
-        set: |model, value| value.switch().map(|given| model.allow_dash = given),
-        default: Is(|model| Some(model.allow_dash.to_string())),
-    },
-    Setting {
-        key: "env",
-        kind: Kind::Texts,
-        about: "Variables that the command gets beside PATH, HOME, LANG, TZ and SOLOIST_TASK_*. `config check` hides \
-                their texts.",
-        allowed: "a table of names and texts, such as { MODE = \"fast\", TOKEN = \"${TOKEN}\" }",
-        set: |model, value| value.texts().map(|given| model.env = given),
-        default: Is(|_| Some("{}".to_owned())),
-    },
-    Setting {
-        key: "pass_env",
-        kind: Kind::List,
-        about: "Names of variables that the command gets from the server's own environment.",
-        allowed: "a list of names of variables",
-        set: |model, value| value.list().map(|given| model.pass_env = given),
-        default: Is(|model| Some(list(&model.pass_env))),
-    },
-    Setting {
-        key: "dir",
-        kind: Kind::Text,
-        about: "The directory that the command runs in; empty: where the server was started.",
-        allowed: "the path of a directory",
-        set: |model, value| {
-            let dir = value.text()?;
-            if !dir.is_empty() && !std::path::Path::new(dir).is_dir() {
-                return Err(Wrong("there is no such directory".to_owned()));
-            }
-            model.dir = (!dir.is_empty()).then(|| dir.into());
-            Ok(())
-        },
-        default: Is(|_| Some(quoted(""))),
-    },
-    Setting {
-        key: "max_concurrent",
-        kind: Kind::Number,
-        about: "Most runs of this model at a time; a start beyond them waits in the queue.",
-        allowed: "a whole number from 1 to 100000",
-        set: |model, value| {
-            let number = value.number(1..=limits::CONCURRENT_MAX as u64)?;
-            model.max_concurrent = usize::try_from(number).expect("held to CONCURRENT_MAX");
-            Ok(())
-        },
-        default: Is(|model| Some(model.max_concurrent.to_string())),
-    },
-    Setting {
-        key: "max_concurrent_total",
-        kind: Kind::Number,
-        about: "Most runs of this model at a time over all servers that share the store, which should all say the same; \
-                not bounded where nobody says it.",
-        allowed: "a whole number from 1 to 10000",
-        set: |model, value| {
-            model.max_concurrent_total = Some(number(value, 1, limits::CONCURRENT_TOTAL_MAX)?);
-            Ok(())
-        },
-        default: Is(|model| model.max_concurrent_total.map(|most| most.to_string())),
-    },
-    Setting {
-        key: "max_retries",
-        kind: Kind::Number,
-        about: "How often a run is tried again whose attempt has failed or whose server was lost, where its task does not say.",
-        allowed: "a whole number from 0 to 1000",
-        set: |model, value| {
-            number(value, 0, limits::RETRIES_MAX).map(|given| model.terms.max_retries = given)
-        },
-        default: Is(|model| Some(model.terms.max_retries.to_string())),
-    },
-    Setting {
-        key: "retry_delay_seconds",
-        kind: Kind::Number,
-        about: "The wait before the first retry of a run. It doubles with each further one, up to five minutes.",
-        allowed: "a whole number of seconds from 0 to 300",
-        set: |model, value| {
-            seconds(value, limits::RETRY_DELAY_MAX.as_secs()).map(|given| model.retry_delay = given)
-        },
-        default: Is(|model| Some(model.retry_delay.as_secs().to_string())),
-    },
-    Setting {
-        key: "timeout_seconds",
-        kind: Kind::Number,
-        about: "How long one attempt may take before it is stopped, where its task does not say; as long as it likes \
-                where nobody says it.",
-        allowed: "a whole number of seconds from 1 to 31622400",
-        set: |model, value| {
-            model.terms.timeout_seconds = Some(number(value, 1, limits::RUN_MAX_SECONDS)?);
-            Ok(())
-        },
-        default: Is(|model| model.terms.timeout_seconds.map(|most| most.to_string())),
-    },
-    Setting {
-        key: "deadline_seconds",
-        kind: Kind::Number,
-        about: "How long a run may take with all its attempts and the waits between them, from the start of the first one, \
-                where its task does not say; as long as it likes where nobody says it.",
-        allowed: "a whole number of seconds from 1 to 31622400",
-        set: |model, value| {
-            model.terms.deadline_seconds = Some(number(value, 1, limits::RUN_MAX_SECONDS)?);
-            Ok(())
-        },
-        default: Is(|model| model.terms.deadline_seconds.map(|most| most.to_string())),
-    },
-    Setting {
-        key: "retry_on_timeout",
-        kind: Kind::Switch,
-        about: "Whether a run whose attempt has taken longer than timeout_seconds is tried again, where it has a retry \
-                left. Off: it ends as cancelled.",
-        allowed: "true or false",
-        set: |model, value| {
-            model.on_timeout = if value.switch()? { OnTimeout::Retry } else { OnTimeout::Cancel };
-            Ok(())
-        },
-        default: Is(|model| Some((model.on_timeout == OnTimeout::Retry).to_string())),
-    },
-    Setting {
-        key: "final_exit_codes",
-        kind: Kind::Numbers,
-        about: "Exit codes by which the command says that another attempt would fail as well: no retry follows them.",
-        allowed: "a list of whole numbers from 1 to 255, such as [64, 65]",
-        set: |model, value| {
-            let codes = value.numbers(1..=u64::from(u8::MAX))?;
-            model.final_exit_codes =
-                codes.into_iter().map(|code| u8::try_from(code).expect("held to 255")).collect();
-            Ok(())
-        },
-        default: Is(|model| Some(format!("{:?}", model.final_exit_codes))),
-    },
-    Setting {
-        key: "signals",
-        kind: Kind::Text,
-        about: "How the command hears of signals that its task is sent: \"none\" is not at all; \"stdin\" is by lines \
-                `{\"signal\":\"NAME\",\"number\":N,\"data\":...}` on its standard input, after the input on one line. \
-                Standard input then stays open until the command exits or closes it, and each attempt hears all signals of \
-                its run from the first.",
-        allowed: "\"none\" or \"stdin\"",
-        set: |model, value| {
-            model.signals = match value.text()? {
-                "none" => Signals::None,
-                "stdin" => Signals::Stdin,
-                _ => return Err(Wrong::default()),
-            };
-            Ok(())
-        },
-        default: Is(|model| {
-            Some(quoted(match model.signals {
-                Signals::None => "none",
-                Signals::Stdin => "stdin",
-            }))
-        }),
-    },
-    Setting {
-        key: "retention",
-        kind: Kind::Times,
-        about: "How long finished tasks of this model are kept, by how they ended. What is left out is kept for 30 days.",
-        allowed: "a table of completed, failed and cancelled with times such as { completed = \"7d\", failed = \"30d\", \
-                  cancelled = \"12h\" }: a whole number from 1 with s, m, h or d, at most \"36500d\", or \"forever\"",
-        set: |model, value| {
-            let mut given = Retention::default();
-            for (name, time) in value.times()? {
-                let kept = match name {
-                    "completed" => &mut given.completed,
-                    "failed" => &mut given.failed,
-                    "cancelled" => &mut given.cancelled,
-                    _ => return Err(Wrong(format!("{} is no way to end", quoted(name)))),
-                };
-                *kept = types::kept(time).map_err(|_| Wrong(format!("{name} is no such time")))?;
-            }
-            model.retention = given;
-            Ok(())
-        },
-        default: Is(|model| {
-            let Retention { completed, failed, cancelled } = model.retention;
-            let [completed, failed, cancelled] =
-                [completed, failed, cancelled].map(|time| quoted(&types::kept_as_text(time)));
-            Some(format!("{{ completed = {completed}, failed = {failed}, cancelled = {cancelled} }}"))
-        }),
-    },
-];
-
 /// Keys of the whole server that are not there yet.
 pub(crate) const SERVER_NOT_YET: &[NotYet] = &[
     NotYet { key: "auth", what: "authentication is" },
     NotYet { key: "tombstone_days", what: "retention of tombstones is" },
 ];
 
-/// Keys of a `[[model]]` that are not there yet.
-pub(crate) const MODEL_NOT_YET: &[NotYet] = &[
-    NotYet { key: "headers", what: "the http runner is" },
-    NotYet { key: "method", what: "the http runner is" },
-    NotYet { key: "url", what: "the http runner is" },
-];
-
-fn seconds(value: &Value, max: u64) -> Taken<Duration> {
+pub(super) fn seconds(value: &Value, max: u64) -> Taken<Duration> {
     value.number(0..=max).map(Duration::from_secs)
 }
 
-fn number(value: &Value, min: u32, max: u32) -> Taken<u32> {
+pub(super) fn number(value: &Value, min: u32, max: u32) -> Taken<u32> {
     let number = value.number(u64::from(min)..=u64::from(max))?;
     Ok(u32::try_from(number).expect("held to max"))
 }
@@ -486,6 +232,6 @@ fn each(value: &Value, check: fn(String) -> Taken<String>) -> Taken<Vec<String>>
     value.list()?.into_iter().map(check).collect()
 }
 
-fn list(parts: &[String]) -> String {
+pub(super) fn list(parts: &[String]) -> String {
     format!("[{}]", parts.iter().map(|part| quoted(part)).collect::<Vec<_>>().join(", "))
 }

@@ -1,6 +1,8 @@
 //! What a configuration may say, line by line.
 
-use super::{Config, Loaded, Sources, load, settings, show};
+use soloist_runners::http::{HttpOptions, Method, Proxy, Redirects};
+
+use super::{Config, Loaded, Sources, load, models, settings, show};
 
 fn from(file: &str, variables: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Result<Loaded, String> {
     let lookup = |name: &str| (name == "SECRET").then(|| "hunter2".to_owned());
@@ -97,7 +99,7 @@ fn the_bounds_in_the_table_are_those_of_the_limits() {
     assert!(
         allowed("shutdown_grace_seconds").ends_with(&format!("to {}", limits::SHUTDOWN_GRACE_MAX_SECONDS))
     );
-    let concurrent = settings::MODEL.iter().find(|s| s.key == "max_concurrent").unwrap().allowed;
+    let concurrent = model_setting("max_concurrent").allowed;
     assert!(concurrent.ends_with(&format!("to {}", limits::CONCURRENT_MAX)));
     for (key, max) in [
         ("max_concurrent_total", u64::from(limits::CONCURRENT_TOTAL_MAX)),
@@ -106,11 +108,11 @@ fn the_bounds_in_the_table_are_those_of_the_limits() {
         ("timeout_seconds", u64::from(limits::RUN_MAX_SECONDS)),
         ("deadline_seconds", u64::from(limits::RUN_MAX_SECONDS)),
     ] {
-        let allowed = settings::MODEL.iter().find(|s| s.key == key).unwrap().allowed;
+        let allowed = model_setting(key).allowed;
         assert!(allowed.ends_with(&format!("to {max}")), "{key}: {allowed}");
     }
     let days = limits::RETENTION_MAX.as_secs() / (24 * 60 * 60);
-    let retention = settings::MODEL.iter().find(|s| s.key == "retention").unwrap();
+    let retention = model_setting("retention");
     assert!(retention.allowed.contains(&format!("at most \"{days}d\"")), "{}", retention.allowed);
     let kept = soloist::limits::RETENTION.as_secs() / (24 * 60 * 60);
     assert!(retention.about.contains(&format!("for {kept} days")), "{}", retention.about);
@@ -124,11 +126,101 @@ fn what_is_not_there_yet_is_refused_by_name() {
         assert!(error(file).contains(key), "{file}: {}", error(file));
     }
     assert!(!error("store = \"postgres://u:hunter2@h/d?sslmode=maybe\"").contains("hunter2"));
-    for entry in ["url = \"http://x\"", "method = \"PUT\"", "headers = {}"] {
-        let error = error(&format!("{MODEL}{entry}\n"));
-        assert!(error.contains("not supported yet") && error.contains("line 6"), "{entry}: {error}");
+}
+
+fn model_setting(key: &str) -> &'static settings::Setting<super::Model> {
+    super::each(models::ALL).find(|setting| setting.key == key).unwrap()
+}
+
+const HTTP: &str =
+    "[[model]]\napp = \"a\"\nmodel = \"H\"\nrunner = \"http\"\nurl = \"http://127.0.0.1:9/x\"\n";
+
+#[test]
+fn each_runner_has_keys_of_its_own() {
+    let error_of = |model: &str, entry: &str| error(&format!("{model}{entry}\n"));
+    for (key, entry) in [("url", "url = \"http://x\""), ("final_statuses", "final_statuses = []")] {
+        let error = error_of(MODEL, entry);
+        assert!(
+            error.starts_with(&format!("soloist.toml line 6: {key}: the runner \"exec\" has no")),
+            "{error}"
+        );
     }
-    assert!(error(&MODEL.replace("\"exec\"", "\"http\"")).contains("the http runner is not supported yet"));
+    assert!(error_of(HTTP, "command = [\"true\"]").contains("the runner \"http\" has no such key"));
+    assert!(error(&HTTP.replace("url", "# url")).contains("has no url"));
+    assert!(error(&MODEL.replace("\"exec\"", "\"https\"")).contains("allowed is \"exec\" or \"http\""));
+    assert_eq!(model("").max_concurrent, soloist::limits::EXEC_MAX_CONCURRENT);
+    assert_eq!(http("").max_concurrent, soloist::limits::HTTP_MAX_CONCURRENT);
+    assert_eq!(http("max_concurrent = 5").max_concurrent, 5);
+    assert!(
+        model_setting("max_concurrent").about.contains(&soloist::limits::HTTP_MAX_CONCURRENT.to_string())
+    );
+}
+
+#[test]
+fn an_endpoint_is_configured_line_by_line() {
+    let given = http(
+        "method = \"PUT\"\nheaders = { A = \"b\" }\nconnect_timeout_seconds = 1\nfirst_byte_timeout_seconds = 2\n\
+         idle_timeout_seconds = 3\nredirects = \"same-origin\"\nproxy = \"http://p:1\"\n\
+         terminal_event = \"done\"\nterminal_data = \"[DONE]\"\nerror_event = \"\"\nfinal_event = \"result\"\n\
+         final_statuses = [404]\nevent_id_field = \"id\"",
+    );
+    let seconds = std::time::Duration::from_secs;
+    let expected = HttpOptions {
+        url: "http://127.0.0.1:9/x".into(),
+        method: Method::Put,
+        headers: [("A".to_owned(), "b".to_owned())].into(),
+        connect_timeout: seconds(1),
+        first_byte_timeout: seconds(2),
+        idle_timeout: seconds(3),
+        redirects: Redirects::SameOrigin,
+        proxy: Proxy::Address("http://p:1".into()),
+        ca_file: None,
+        terminal_event: Some("done".into()),
+        terminal_data: Some("[DONE]".into()),
+        error_event: None,
+        final_event: Some("result".into()),
+        final_statuses: vec![404],
+        event_id_field: Some("id".into()),
+    };
+    assert!(given.http == expected);
+    let loaded = from(HTTP, &[], &[]).unwrap();
+    assert!(loaded.config.models[0].http == HttpOptions { url: expected.url, ..HttpOptions::default() });
+    assert_eq!(from(&show::as_toml(&loaded), &[], &[]).unwrap().config.models, loaded.config.models);
+    for (entry, word) in [
+        ("url = \"http://{input.host}/\"", "the host and the port may not come from the input"),
+        ("url = \"ftp://x/\"", "url"),
+        ("method = \"DELETE\"", "\"GET\", \"POST\""),
+        ("headers = { Host = \"x\" }", "headers.Host"),
+        ("idle_timeout_seconds = 0", "from 1 to 86400"),
+        ("redirects = \"all\"", "same-origin"),
+        ("proxy = \"squid\"", "proxy"),
+        ("ca_file = \"/not/there.pem\"", "no such file"),
+        ("ca_file = \"Cargo.toml\"", "ca_file: Cargo.toml: it holds no certificate"),
+        ("final_statuses = [200]", "from 300 to 599"),
+        ("event_id_field = \"_id\"", "event_id_field"),
+    ] {
+        let model = if entry.starts_with("url") { HTTP.replace("url", "# url") } else { HTTP.to_owned() };
+        let error = error(&format!("{model}{entry}\n"));
+        assert!(error.contains(word), "{entry}: {error}");
+    }
+}
+
+#[test]
+fn what_the_environment_holds_is_no_template_and_is_not_shown() {
+    let lookup = |name: &str| (name == "SECRET").then(|| "hun{input.x}ter}2".to_owned());
+    let file = format!("{HTTP}headers = {{ Authorization = \"Bearer ${{SECRET}} {{input.user}}\" }}\n");
+    let loaded = load(Sources {
+        file: Some(("f".into(), file)),
+        variables: Vec::new(),
+        flags: Vec::new(),
+        lookup: &lookup,
+    })
+    .unwrap();
+    let header = &loaded.config.models[0].http.headers["Authorization"];
+    assert_eq!(header, "Bearer hun{{input.x}}ter}}2 {input.user}");
+    for text in [show::as_toml(&loaded), show::as_json(&loaded), format!("{loaded:?}")] {
+        assert!(!text.contains("hun") && !text.contains("Bearer"), "{text}");
+    }
 }
 
 #[test]
@@ -156,8 +248,8 @@ fn secrets_are_used_and_never_shown() {
         MODEL.replace("\"true\"", "\"echo\", \"--token=${SECRET}\"")
     );
     let loaded = from(&file, &[], &[]).unwrap();
-    assert_eq!(loaded.config.models[0].command[1], "--token=hunter2");
-    assert!(loaded.config.models[0].env.contains(&("MIX".to_owned(), "xhunter2".to_owned())));
+    assert_eq!(loaded.config.models[0].exec.command[1], "--token=hunter2");
+    assert!(loaded.config.models[0].exec.env["MIX"] == "xhunter2");
     for text in [show::as_toml(&loaded), show::as_json(&loaded), format!("{loaded:?}")] {
         assert!(!text.contains("hunter2") && !text.contains("letmein"), "{text}");
     }
@@ -179,9 +271,15 @@ fn lists_and_switches_are_read_from_variables() {
 }
 
 fn model(entries: &str) -> super::Model {
-    from(&format!("{MODEL}{entries}\n"), &[], &[]).unwrap_or_else(|e| panic!("{entries}: {e}")).config.models
-        [0]
-    .clone()
+    only(&format!("{MODEL}{entries}\n"))
+}
+
+fn http(entries: &str) -> super::Model {
+    only(&format!("{HTTP}{entries}\n"))
+}
+
+fn only(file: &str) -> super::Model {
+    from(file, &[], &[]).unwrap_or_else(|e| panic!("{file}: {e}")).config.models[0].clone()
 }
 
 #[test]
@@ -203,16 +301,16 @@ fn what_a_model_says_of_its_runs_is_how_they_are_run() {
     assert_eq!(options.on_timeout, OnTimeout::Retry);
     let hours = |hours: u64| Some(Duration::from_secs(hours * 3_600));
     assert_eq!(options.retention, Retention { completed: hours(7 * 24), failed: None, cancelled: hours(12) });
-    assert_eq!(said.options().final_exit_codes, [1, 64, 255]);
-    assert_eq!(said.options().signals, Signals::Stdin);
+    assert_eq!(said.exec.final_exit_codes, [1, 64, 255]);
+    assert_eq!(said.exec.signals, Signals::Stdin);
 
     let silent = model("");
     let options = silent.terms();
     assert_eq!((options.max_concurrent_total, options.terms), (None, RunTerms::default()));
     assert_eq!((options.retry_delay, options.on_timeout), (Duration::from_secs(2), OnTimeout::Cancel));
     assert_eq!(options.retention, Retention::default());
-    assert_eq!(silent.options().signals, Signals::None);
-    assert!(silent.options().final_exit_codes.is_empty());
+    assert_eq!(silent.exec.signals, Signals::None);
+    assert!(silent.exec.final_exit_codes.is_empty());
 }
 
 #[test]

@@ -49,12 +49,31 @@ pub(crate) enum Kind {
 
 #[derive(Debug, Clone)]
 enum Content {
-    Text(String),
+    Text(Text),
     Number(i64),
     Switch(bool),
     List(Vec<Value>),
     Table(Vec<(String, Value)>),
     Other,
+}
+
+/// A text, for those who take it as it is and for those who read templates in it.
+#[derive(Debug, Clone)]
+struct Text {
+    plain: String,
+    /// The same with the braces doubled of what came from the environment: nothing in there is a template.
+    template: String,
+}
+
+impl Text {
+    fn of(text: &str) -> Self {
+        Self { plain: text.to_owned(), template: text.to_owned() }
+    }
+
+    fn push(&mut self, text: &str) {
+        self.plain.push_str(text);
+        self.template.push_str(text);
+    }
 }
 
 /// A value with what may be shown of it.
@@ -73,13 +92,6 @@ pub(crate) struct Wrong(pub(crate) String);
 /// A result whose error is [`Wrong`].
 pub(crate) type Taken<T = ()> = Result<T, Wrong>;
 
-impl Wrong {
-    /// A value that is right, for a part of the product that is not there yet.
-    pub(crate) fn not_supported(what: &str) -> Self {
-        Self(format!("{what} not supported yet"))
-    }
-}
-
 impl Value {
     /// The value of a variable or a flag: plain text, read as the setting's kind.
     pub(crate) fn plain(text: &str, kind: Kind) -> Self {
@@ -92,7 +104,7 @@ impl Value {
             )),
             Kind::Text | Kind::Texts | Kind::Numbers | Kind::Times => None,
         };
-        let content = content.unwrap_or_else(|| Content::Text(text.to_owned()));
+        let content = content.unwrap_or_else(|| Content::Text(Text::of(text)));
         let shown = show(&content);
         Self { content, shown }
     }
@@ -132,7 +144,15 @@ impl Value {
 
     pub(crate) fn text(&self) -> Taken<&str> {
         match &self.content {
-            Content::Text(text) => Ok(text),
+            Content::Text(text) => Ok(&text.plain),
+            _ => Err(Wrong::default()),
+        }
+    }
+
+    /// The text of a template; braces of what came from the environment are doubled.
+    pub(crate) fn template(&self) -> Taken<&str> {
+        match &self.content {
+            Content::Text(text) => Ok(&text.template),
             _ => Err(Wrong::default()),
         }
     }
@@ -179,9 +199,18 @@ impl Value {
 
     /// Names with texts. From here on only the names are shown, and of a text only that it is one `${NAME}`.
     pub(crate) fn texts(&self) -> Taken<Vec<(String, String)>> {
+        self.entries(Self::text)
+    }
+
+    /// The same with texts of templates.
+    pub(crate) fn templates(&self) -> Taken<Vec<(String, String)>> {
+        self.entries(Self::template)
+    }
+
+    fn entries(&self, read: fn(&Self) -> Taken<&str>) -> Taken<Vec<(String, String)>> {
         match &self.content {
             Content::Table(entries) => {
-                entries.iter().map(|(name, value)| Ok((name.clone(), value.text()?.to_owned()))).collect()
+                entries.iter().map(|(name, value)| Ok((name.clone(), read(value)?.to_owned()))).collect()
             }
             _ => Err(Wrong::default()),
         }
@@ -209,7 +238,7 @@ fn is_one_reference(shown: &str) -> bool {
 
 fn show(content: &Content) -> String {
     match content {
-        Content::Text(text) => quoted(&without_password(text)),
+        Content::Text(text) => quoted(&without_password(&text.plain)),
         Content::Number(number) => number.to_string(),
         Content::Switch(switch) => switch.to_string(),
         Content::List(parts) => {
@@ -259,14 +288,14 @@ pub(crate) fn without_password(text: &str) -> String {
     format!("{scheme}://{address}?{}", parameters.collect::<Vec<_>>().join("&"))
 }
 
-fn fill(text: &str, lookup: Lookup<'_>) -> Taken<String> {
-    let mut filled = String::new();
+fn fill(text: &str, lookup: Lookup<'_>) -> Taken<Text> {
+    let mut filled = Text::of("");
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         let (before, from) = rest.split_at(at);
         if let Some(before) = before.strip_suffix('$') {
-            filled.push_str(before);
-            filled.push_str("${");
+            filled.push(before);
+            filled.push("${");
             rest = &from[2..];
             continue;
         }
@@ -279,11 +308,12 @@ fn fill(text: &str, lookup: Lookup<'_>) -> Taken<String> {
                 "the environment has no variable {name:?}; set it, or write '$${{' for the text '${{'"
             ))
         })?;
-        filled.push_str(before);
-        filled.push_str(&value);
+        filled.push(before);
+        filled.plain.push_str(&value);
+        filled.template.push_str(&value.replace('{', "{{").replace('}', "}}"));
         rest = &from[end + 1..];
     }
-    filled.push_str(rest);
+    filled.push(rest);
     Ok(filled)
 }
 
@@ -294,7 +324,7 @@ mod tests {
     #[test]
     fn references_are_filled_in_and_doubled_dollars_stay() {
         let lookup = |name: &str| (name == "A").then(|| "x${B}".to_owned());
-        let fill = |text| super::fill(text, &lookup);
+        let fill = |text| super::fill(text, &lookup).map(|text| text.plain);
         assert_eq!(
             fill("1${A}2${A}").unwrap(),
             "1x${B}2x${B}",

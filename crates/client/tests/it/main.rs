@@ -4,4 +4,5 @@
 
 mod cutting;
 mod keyed;
+mod poll;
 mod stream;

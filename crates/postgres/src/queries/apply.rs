@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use soloist::{
-    Epoch, Failure, Json, Key, Losses, NodeId, Seq, Timestamp,
+    Epoch, Failure, Json, Key, Losses, NodeId, Seq, Timestamp, fault,
     store::{Applied, Change, Rerun, Transition, Writer, guard},
 };
 use tokio_postgres::{
@@ -79,6 +79,16 @@ impl Kind {
     pub(crate) const ALL: [Self; 5] =
         [Self::Append, Self::AppendByOther, Self::Cancel, Self::Requeue, Self::Finish];
 
+    /// The fault points around its statement.
+    fn places(self) -> [&'static str; 2] {
+        match self {
+            Self::Append | Self::AppendByOther => ["postgres:append-before", "postgres:append-after"],
+            Self::Cancel => ["postgres:cancel-before", "postgres:cancel-after"],
+            Self::Requeue => ["postgres:requeue-before", "postgres:requeue-after"],
+            Self::Finish => ["postgres:finish-before", "postgres:finish-after"],
+        }
+    }
+
     fn statement(self, db: &Db) -> &Statement {
         match self {
             Self::Append | Self::AppendByOther => &db.sql.append,
@@ -122,7 +132,10 @@ pub(crate) async fn apply(
         .iter()
         .map(|(name, values, of_type)| (*name, &**values as &(dyn ToSql + Sync), of_type.clone()))
         .collect();
+    let [before, after] = kind.places();
+    fault::point(before);
     let set = ask_while(&db.groups, again, kind.statement(db), &args).await?;
+    fault::point(after);
     let mut done: Vec<Option<Done>> = group.iter().map(|_| None).collect();
     for row in &set {
         let place = usize::try_from(rows::count(row, "asked")?).unwrap_or(usize::MAX).wrapping_sub(1);

@@ -11,9 +11,14 @@
 //!
 //! A claim that finds a run active, and asks for one more, notes that on the row for the very run that it has seen; where
 //! that one has ended meanwhile, it goes round as well.
+//!
+//! Looks, and claims where they are sent for the first time, go with those of others that wait. A claim that was passed by,
+//! or met others, goes on alone; so do those of models whose runs are bounded over all nodes, each of which takes a slot.
+
+use std::sync::Arc;
 
 use soloist::{
-    Key, NodeId, Task,
+    Key, NodeId, Task, TraceContext, fault,
     idempotency::Idempotency,
     limits,
     state::Place,
@@ -22,10 +27,11 @@ use soloist::{
 };
 use tokio_postgres::Row;
 
-use super::{active, int, slots, small, task};
+use super::{Looking, active, int, slots, small, task};
 use crate::{
-    db::{Again, Db, Fate},
+    db::{Again, Db, Fate, ask_while},
     error::{SqlError, SqlResult},
+    gather::{self, Gather, Request},
     rows::{self, Active},
     sql::args,
     text,
@@ -34,7 +40,7 @@ use crate::{
 /// The answer, and the number of the task where the claim has changed its row.
 pub(crate) type Answer = (Claim, Option<i64>);
 
-pub(crate) async fn claim(db: &Db, request: &ClaimRequest) -> SqlResult<Answer> {
+pub(crate) async fn claim(db: &Arc<Db>, request: &ClaimRequest) -> SqlResult<Answer> {
     let claim_id: i64 = rand::random();
     slots::make_lacking(db, [(request.key.model_key(), request.max_total)].into_iter()).await?;
     match &request.idempotency {
@@ -44,8 +50,8 @@ pub(crate) async fn claim(db: &Db, request: &ClaimRequest) -> SqlResult<Answer> 
 }
 
 /// A loser is told from a snapshot before anything is locked or written.
-async fn claim_unkeyed(db: &Db, request: &ClaimRequest, claim_id: i64) -> SqlResult<Answer> {
-    let mut again = Again::new(Fate::Repeat);
+async fn claim_unkeyed(db: &Arc<Db>, request: &ClaimRequest, claim_id: i64) -> SqlResult<Answer> {
+    let (mut again, mut is_alone) = (Again::new(Fate::Repeat), request.max_total.is_some());
     let mut seen = match look(db, request, claim_id).await? {
         Look::Told(answer) => return Ok(answer),
         Look::Undecided(row) => row,
@@ -54,7 +60,12 @@ async fn claim_unkeyed(db: &Db, request: &ClaimRequest, claim_id: i64) -> SqlRes
         let decided = if seen.status.is_active() {
             want(db, request, seen.run).await
         } else {
-            decide(db, request, claim_id, seen.run).await
+            let claiming = Claiming { request: request.clone(), claim_id, run: seen.run };
+            if std::mem::replace(&mut is_alone, true) {
+                decide(db, Again::new(Fate::Once), &[&claiming]).await.map(|mut answers| answers.remove(0))
+            } else {
+                gather::ask(db, claiming).await
+            }
         };
         match decided {
             Ok(Some(answer)) => return Ok(answer),
@@ -109,22 +120,80 @@ async fn claim_keyed(db: &Db, request: &ClaimRequest, key: &Idempotency, claim_i
     }
 }
 
-/// The race for the run after `run`. Sent once: whoever asks again looks what it has seen first.
-async fn decide(db: &Db, request: &ClaimRequest, claim_id: i64, run: u64) -> SqlResult<Option<Answer>> {
-    let (app, model, id) = (request.key.app(), request.key.model(), request.key.id());
-    let (node, at) = (request.node.as_str(), request.at.as_micros());
-    let claimed = db
-        .write(
-            Fate::Once,
-            &db.sql.claim,
-            args! {
+/// A claim of the run after the one that its look has seen.
+pub(crate) struct Claiming {
+    request: ClaimRequest,
+    claim_id: i64,
+    run: u64,
+}
+
+impl Request for Claiming {
+    type Answer = Option<Answer>;
+
+    fn gather(db: &Db) -> &Gather<Self> {
+        &db.claims
+    }
+
+    fn task(&self) -> Option<&Key> {
+        Some(&self.request.key)
+    }
+
+    async fn carry_out(db: &Db, group: &[&Self]) -> SqlResult<Vec<Option<Answer>>> {
+        decide(db, Again::briefly(Fate::Once), group).await
+    }
+}
+
+/// The race. Sent once: whoever asks again looks what it has seen first.
+async fn decide(db: &Db, again: Again, group: &[&Claiming]) -> SqlResult<Vec<Option<Answer>>> {
+    fault::point("postgres:claim-before");
+    let decided = match group {
+        [Claiming { request, claim_id, run }] => {
+            let (app, model, id) = (request.key.app(), request.key.model(), request.key.id());
+            let (node, at) = (request.node.as_str(), request.at.as_micros());
+            let (trace_parent, trace_state) = trace(request);
+            let args = args! {
                 app: TEXT = app, model: TEXT = model, id: TEXT = id, node: TEXT = node, claim_id: INT8 = claim_id,
-                run: INT8 = int(run), restart: BOOL = request.policy.restarts(), here: BOOL = request.place == Place::Here, at: INT8 = at,
-                max_total: INT4 = request.max_total.map(small),
-            },
-        )
-        .await?;
-    claimed.first().map(made).transpose()
+                run: INT8 = int(*run), owed: BOOL = request.after.is_some(), restart: BOOL = request.policy.restarts(),
+                here: BOOL = request.place == Place::Here, at: INT8 = at, max_total: INT4 = request.max_total.map(small), trace_parent: TEXT = trace_parent, trace_state: TEXT = trace_state,
+            };
+            let claimed = ask_while(&db.writers, again, &db.sql.claim, args).await?;
+            vec![claimed.first().map(made).transpose()?]
+        }
+        _ => decide_many(db, again, group).await?,
+    };
+    fault::point("postgres:claim-after");
+    Ok(decided)
+}
+
+async fn decide_many(db: &Db, again: Again, group: &[&Claiming]) -> SqlResult<Vec<Option<Answer>>> {
+    let part = |of: fn(&ClaimRequest) -> &str| column(group, |claiming| of(&claiming.request));
+    let (apps, models, ids) = (part(|r| r.key.app()), part(|r| r.key.model()), part(|r| r.key.id()));
+    let (nodes, claim_ids) = (part(|r| r.node.as_str()), column(group, |claiming| claiming.claim_id));
+    let runs = column(group, |claiming| int(claiming.run));
+    let oweds = column(group, |claiming| claiming.request.after.is_some());
+    let restarts = column(group, |claiming| claiming.request.policy.restarts());
+    let heres = column(group, |claiming| claiming.request.place == Place::Here);
+    let ats = column(group, |claiming| claiming.request.at.as_micros());
+    let trace_parents = column(group, |claiming| trace(&claiming.request).0);
+    let trace_states = column(group, |claiming| trace(&claiming.request).1);
+    let args = args! {
+        apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, ids: TEXT_ARRAY = ids, nodes: TEXT_ARRAY = nodes,
+        claim_ids: INT8_ARRAY = claim_ids, runs: INT8_ARRAY = runs, oweds: BOOL_ARRAY = oweds, restarts: BOOL_ARRAY = restarts,
+        heres: BOOL_ARRAY = heres, ats: INT8_ARRAY = ats, trace_parents: TEXT_ARRAY = trace_parents, trace_states: TEXT_ARRAY = trace_states,
+    };
+    let claimed = ask_while(&db.writers, again, &db.sql.claim_many, args).await?;
+    rows::in_places(&claimed, group.len(), made)
+}
+
+/// One value of each.
+fn column<'a, T>(group: &[&'a Claiming], of: impl Fn(&'a Claiming) -> T) -> Vec<T> {
+    group.iter().map(|claiming| of(claiming)).collect()
+}
+
+/// The trace that goes on record with the run.
+fn trace(request: &ClaimRequest) -> (Option<&str>, Option<&str>) {
+    let trace = request.trace.as_ref();
+    (trace.map(TraceContext::traceparent), trace.and_then(TraceContext::tracestate))
 }
 
 /// Notes that one more run is wanted after `run`, which is active. Sent once, as `decide` is: whoever asks again looks first,
@@ -132,6 +201,7 @@ async fn decide(db: &Db, request: &ClaimRequest, claim_id: i64, run: u64) -> Sql
 async fn want(db: &Db, request: &ClaimRequest, run: u64) -> SqlResult<Option<Answer>> {
     let (app, model, id) = (request.key.app(), request.key.model(), request.key.id());
     let wanted = i16::from(NextRun::wanted(request.policy).as_number());
+    fault::point("postgres:want-before");
     let noted = db
         .write(
             Fate::Once,
@@ -139,6 +209,7 @@ async fn want(db: &Db, request: &ClaimRequest, run: u64) -> SqlResult<Option<Ans
             args! { app: TEXT = app, model: TEXT = model, id: TEXT = id, run: INT8 = int(run), wanted: INT2 = wanted },
         )
         .await?;
+    fault::point("postgres:want-after");
     noted.first().map(noted_by).transpose()
 }
 
@@ -163,8 +234,9 @@ enum Look {
 }
 
 /// Words the answer of a loser, where there is one.
-async fn look(db: &Db, request: &ClaimRequest, claim_id: i64) -> SqlResult<Look> {
-    let Some(seen) = active(db, &request.key, Some(&request.node)).await? else {
+async fn look(db: &Arc<Db>, request: &ClaimRequest, claim_id: i64) -> SqlResult<Look> {
+    let looking = Looking { key: request.key.clone(), asking: request.node.clone() };
+    let Some(seen) = gather::ask(db, looking).await? else {
         return Ok(Look::Told((Claim::Missing, None)));
     };
     if let Some(won) = before(db, request, claim_id, Some(&seen)).await? {
@@ -209,6 +281,7 @@ fn won(row: &Current, task: Task, request: &ClaimRequest) -> Won {
         terms: task.terms(),
         losses: row.losses,
         input: task.input,
+        trace: task.trace,
     }
 }
 
@@ -222,6 +295,8 @@ async fn decide_keyed(
     let (app, model, id) = (request.key.app(), request.key.model(), request.key.id());
     let (node, at, target) = (request.node.as_str(), request.at.as_micros(), request.key.to_string());
     let wanted = i16::from(NextRun::wanted(request.policy).as_number());
+    let (trace_parent, trace_state) = trace(request);
+    fault::point("postgres:claim-keyed-before");
     let decided = db
         .write(
             Fate::Repeat,
@@ -231,10 +306,12 @@ async fn decide_keyed(
                 restart: BOOL = request.policy.restarts(), here: BOOL = request.place == Place::Here, at: INT8 = at,
                 max_total: INT4 = request.max_total.map(small), after: INT8 = request.after.map(int), wanted: INT2 = wanted,
                 subject: TEXT = text::stored(&key.subject), call: TEXT = key.call.as_str(), target: TEXT = target,
-                key: TEXT = key.key, digest: TEXT = key.digest,
+                key: TEXT = key.key, digest: TEXT = key.digest, trace_parent: TEXT = trace_parent,
+                trace_state: TEXT = trace_state,
             },
         )
         .await?;
+    fault::point("postgres:claim-keyed-after");
     let Some(row) = decided.first() else { return Ok(None) };
     let (started, has_won): (bool, bool) = (rows::get(row, "started")?, rows::get(row, "won")?);
     if started != has_won {
@@ -330,6 +407,7 @@ pub(crate) async fn claim_queued(db: &Db, request: &QueuedClaim) -> SqlResult<Op
     // says it holds with what it runs.
     let (mut again, mut heads) = (Again::new(Fate::Once), limits::POSTGRES_QUEUE_HEADS_MIN);
     loop {
+        fault::point("postgres:queued-claim-before");
         let claimed = db
             .write(
                 Fate::Once,
@@ -340,6 +418,7 @@ pub(crate) async fn claim_queued(db: &Db, request: &QueuedClaim) -> SqlResult<Op
                 },
             )
             .await?;
+        fault::point("postgres:queued-claim-after");
         let Some(row) = claimed.first() else { return Ok(None) };
         if let Some(number) = rows::get(row, "number")? {
             return Ok(Some((rows::key(row)?, rows::won(row)?, number)));

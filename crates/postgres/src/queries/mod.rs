@@ -10,14 +10,14 @@ mod slots;
 mod tidy;
 mod write;
 
-pub(crate) use claim::{claim, claim_queued};
+pub(crate) use claim::{Claiming, claim, claim_queued};
 pub(crate) use read::{
-    active, beside, events, held, inbox, list, orphans, owed, rows, serves, signals, task, task_in_queue,
-    waiting,
+    Looking, Reading, active, beside, events, held, inbox, list, orphans, owed, rows, serves, signals, task,
+    task_in_queue, waiting,
 };
 pub(crate) use slots::{Slots, make};
 pub(crate) use tidy::{prune, tidy};
-pub(crate) use write::{create, delete, ripen, signal};
+pub(crate) use write::{Creating, create, delete, ripen, signal};
 
 /// A number as PostgreSQL keeps it.
 pub(crate) fn int(n: impl TryInto<i64>) -> i64 {

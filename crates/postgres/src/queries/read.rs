@@ -2,6 +2,8 @@
 //!
 //! Decides: where a page ends; it always holds at least one row where there is one.
 
+use std::sync::Arc;
+
 use soloist::{
     Event, Key, ModelKey, NodeId, Run, RunTerms, Status, Task, TaskFilter, TaskPage, limits,
     store::{Current, EventRange, Held, Signal, Waiting},
@@ -12,6 +14,7 @@ use super::int;
 use crate::{
     db::Db,
     error::SqlResult,
+    gather::{self, Gather, Request},
     rows::{self, Active},
     sql::{self, args},
     text,
@@ -29,22 +32,49 @@ pub(crate) async fn active(db: &Db, key: &Key, asking: Option<&NodeId>) -> SqlRe
     found.first().map(rows::active).transpose()
 }
 
+/// A look of a claim at its task's row.
+pub(crate) struct Looking {
+    pub(super) key: Key,
+    pub(super) asking: NodeId,
+}
+
+impl Request for Looking {
+    type Answer = Option<Active>;
+
+    fn gather(db: &Db) -> &Gather<Self> {
+        &db.looks
+    }
+
+    fn task(&self) -> Option<&Key> {
+        None
+    }
+
+    async fn carry_out(db: &Db, group: &[&Self]) -> SqlResult<Vec<Option<Active>>> {
+        if let [alone] = group {
+            return Ok(vec![active(db, &alone.key, Some(&alone.asking)).await?]);
+        }
+        let part = |of: fn(&Self) -> &str| group.iter().map(|look| of(look)).collect::<Vec<_>>();
+        let (apps, models, ids) =
+            (part(|look| look.key.app()), part(|look| look.key.model()), part(|look| look.key.id()));
+        let askings = part(|look| look.asking.as_str());
+        let args = args! {
+            apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, ids: TEXT_ARRAY = ids, askings: TEXT_ARRAY = askings,
+        };
+        let found = db.read(&db.sql.active_many, args).await?;
+        rows::in_places(&found, group.len(), rows::active)
+    }
+}
+
 /// The rows of some tasks, in their order, each with its number.
 pub(crate) async fn rows(db: &Db, keys: &[&Key]) -> SqlResult<Vec<Option<(i64, Current)>>> {
-    let mut answer = vec![None; keys.len()];
     if keys.is_empty() {
-        return Ok(answer);
+        return Ok(Vec::new());
     }
     let part = |of: fn(&Key) -> &str| keys.iter().map(|key| of(key)).collect::<Vec<_>>();
     let (apps, models, ids) = (part(Key::app), part(Key::model), part(Key::id));
     let args = args! { apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, ids: TEXT_ARRAY = ids };
-    for row in db.read(&db.sql.rows, args).await? {
-        let place = usize::try_from(rows::count(&row, "asked")?).unwrap_or(usize::MAX);
-        if let Some(answer) = answer.get_mut(place.wrapping_sub(1)) {
-            *answer = Some((rows::get(&row, "number")?, rows::current(&row)?));
-        }
-    }
-    Ok(answer)
+    let found = db.read(&db.sql.rows, args).await?;
+    rows::in_places(&found, keys.len(), |row| Ok((rows::get(row, "number")?, rows::current(row)?)))
 }
 
 pub(crate) async fn orphans(db: &Db, limit: usize) -> SqlResult<Vec<Held>> {
@@ -99,9 +129,35 @@ pub(crate) async fn task(db: &Db, key: &Key) -> SqlResult<Option<Task>> {
     found.first().map(rows::task).transpose()
 }
 
+/// A task's record that is asked for.
+pub(crate) struct Reading(Key);
+
+impl Request for Reading {
+    type Answer = Option<Task>;
+
+    fn gather(db: &Db) -> &Gather<Self> {
+        &db.records
+    }
+
+    fn task(&self) -> Option<&Key> {
+        None
+    }
+
+    async fn carry_out(db: &Db, group: &[&Self]) -> SqlResult<Vec<Option<Task>>> {
+        if let [Self(key)] = group {
+            return Ok(vec![task(db, key).await?]);
+        }
+        let part = |of: fn(&Key) -> &str| group.iter().map(|reading| of(&reading.0)).collect::<Vec<_>>();
+        let (apps, models, ids) = (part(Key::app), part(Key::model), part(Key::id));
+        let args = args! { apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, ids: TEXT_ARRAY = ids };
+        let found = db.read(&db.sql.task_many, args).await?;
+        rows::in_places(&found, group.len(), rows::task)
+    }
+}
+
 /// The same, with its place in the queue where it waits there.
-pub(crate) async fn task_in_queue(db: &Db, key: &Key) -> SqlResult<Option<Task>> {
-    let Some(mut found) = task(db, key).await? else { return Ok(None) };
+pub(crate) async fn task_in_queue(db: &Arc<Db>, key: &Key) -> SqlResult<Option<Task>> {
+    let Some(mut found) = gather::ask(db, Reading(key.clone())).await? else { return Ok(None) };
     if found.status == Status::Queued && found.due_at.is_none() {
         // A hint: it has a snapshot of its own, in which the task may have moved on.
         let (app, model, id, max) = (key.app(), key.model(), key.id(), limits::POSITION_MAX);

@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use soloist::ModelKey;
+use soloist::{ModelKey, fault};
 
 use super::small;
 use crate::{
@@ -55,7 +55,9 @@ pub(crate) async fn make(db: &Db, models: impl Iterator<Item = (&ModelKey, Optio
     let max_totals: Vec<i32> = bounded.iter().map(|(_, max_total)| small(*max_total)).collect();
     let args =
         args! { apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, max_totals: INT4_ARRAY = max_totals };
+    fault::point("postgres:slots-before");
     db.write(Fate::Repeat, &db.sql.slots, args).await?;
+    fault::point("postgres:slots-after");
     for (model, max_total) in bounded {
         db.slots.learn(model, max_total);
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use soloist::{Key, Timestamp, limits, store::Prune};
+use soloist::{Key, Timestamp, fault, limits, store::Prune};
 
 use super::{int, read::told};
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
 /// others, and nobody would name the first.
 pub(crate) async fn prune(db: &Db, request: &Prune, at: Timestamp) -> SqlResult<Vec<(Key, i64)>> {
     let (app, model, status) = (request.model.app(), request.model.model(), request.status.as_str());
+    fault::point("postgres:prune-before");
     let gone = db
         .write(
             Fate::Once,
@@ -29,6 +30,9 @@ pub(crate) async fn prune(db: &Db, request: &Prune, at: Timestamp) -> SqlResult<
             },
         )
         .await?;
+    if !gone.is_empty() {
+        fault::point("postgres:prune-after");
+    }
     gone.iter().map(|row| Ok((rows::key(row)?, rows::get(row, "number")?))).collect()
 }
 
@@ -37,14 +41,18 @@ pub(crate) async fn tidy(db: &Db, at: Timestamp) -> SqlResult<bool> {
     let (limit, batches) = (int(limits::TIDY_MAX_ROWS), int(limits::POSTGRES_TIDY_MAX_BATCHES));
     let before = |kept: Duration| at.as_micros().saturating_sub(int(kept.as_micros()));
     db.write(Fate::Repeat, &db.sql.clear, args! { limit: INT8 = batches }).await?;
+    fault::point("postgres:tidy-emptied");
     db.write(Fate::Repeat, &db.sql.cleared, args! { limit: INT8 = limit }).await?;
+    fault::point("postgres:tidy-cleared");
     let (tombstones, keys) = (before(limits::TOMBSTONE_KEPT), before(limits::IDEMPOTENCY_KEPT));
     let expired = db
         .write(Fate::Repeat, &db.sql.expire, args! { before: INT8 = tombstones, limit: INT8 = limit })
         .await?;
+    fault::point("postgres:tidy-expired");
     let outlived =
         db.write(Fate::Repeat, &db.sql.outlive, args! { before: INT8 = keys, limit: INT8 = limit }).await?;
     db.write(Fate::Repeat, &db.sql.forget, args! { limit: INT8 = limit }).await?;
+    fault::point("postgres:tidy-forgotten");
     let left = told(&db.read(&db.sql.left, args! {}).await?, "anything")?;
     Ok(left || expired.len() == limits::TIDY_MAX_ROWS || outlived.len() == limits::TIDY_MAX_ROWS)
 }

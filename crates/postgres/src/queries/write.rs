@@ -2,8 +2,10 @@
 //!
 //! Decides: nothing; where the one statement that decides matched no row, the row is read and tells why.
 
+use std::sync::Arc;
+
 use soloist::{
-    Create, Delete, Json, Key, NewId, NewTask, NodeId, Run, Timestamp,
+    Create, Delete, Json, Key, NewId, NewTask, NodeId, Run, Task, Timestamp, fault,
     idempotency::Idempotency,
     limits,
     store::{Signalled, guard},
@@ -15,23 +17,24 @@ use tokio_postgres::{
 
 use super::{active, claim::used, int, small, task};
 use crate::{
-    db::{Again, Db, Fate},
+    db::{Again, Db, Fate, ask_while},
     error::{SqlError, SqlResult},
+    gather::{self, Gather, Request},
     rows,
     sql::args,
     text,
 };
 
-pub(crate) async fn create(db: &Db, new: &NewTask, at: Timestamp) -> SqlResult<Create> {
+pub(crate) async fn create(db: &Arc<Db>, new: &NewTask, at: Timestamp) -> SqlResult<Create> {
     match &new.idempotency {
         Some(key) => create_keyed(db, new, key, at).await,
         None => create_new(db, new, at).await,
     }
 }
 
-/// A create that is sent once: where its task is there it locks and writes nothing.
-async fn create_new(db: &Db, new: &NewTask, at: Timestamp) -> SqlResult<Create> {
-    let mut again = Again::new(Fate::Repeat);
+/// A create that is sent once: where its task is there it locks and writes nothing. The first time it goes with others.
+async fn create_new(db: &Arc<Db>, new: &NewTask, at: Timestamp) -> SqlResult<Create> {
+    let (mut again, mut is_alone) = (Again::new(Fate::Repeat), false);
     loop {
         if let NewId::Named(key) = &new.id
             && let Some(task) = task(db, key).await?
@@ -42,17 +45,119 @@ async fn create_new(db: &Db, new: &NewTask, at: Timestamp) -> SqlResult<Create> 
                 Create::Differs(task)
             });
         }
-        // Twice it would make two tasks where the store gives the name.
-        let fate = if matches!(new.id, NewId::Named(_)) { Fate::Repeat } else { Fate::Once };
-        let made = db.write(fate, &db.sql.create, &Words::of(new).args(&at.as_micros())).await?;
-        if let Some(row) = made.first() {
-            return Ok(Create::Created(rows::task(row)?));
-        }
-        // An assigned id that is taken is skipped; a name that was taken since is looked at again.
-        if matches!(new.id, NewId::Named(_)) && !again.look().await {
-            return Err(SqlError::Conflict("a task comes and goes under this name".to_owned()));
+        let made = match (is_alone, &new.id) {
+            (false, NewId::Named(_)) => gather::ask(db, Creating::<true> { new: new.clone(), at }).await,
+            (false, NewId::Assigned(_)) => gather::ask(db, Creating::<false> { new: new.clone(), at }).await,
+            (true, _) => {
+                make(db, again_for(new, Again::new), &[(new, at)]).await.map(|mut made| made.remove(0))
+            }
+        };
+        let was_alone = std::mem::replace(&mut is_alone, true);
+        match made {
+            Ok(Some(task)) => return Ok(Create::Created(task)),
+            // An assigned id that is taken is skipped; a name that was taken since is looked at again.
+            Ok(None) if matches!(new.id, NewId::Assigned(_)) || again.look().await => {}
+            Ok(None) => return Err(SqlError::Conflict("a task comes and goes under this name".to_owned())),
+            // It meets others, and has more patience than those that it went with.
+            Err(SqlError::Conflict(_) | SqlError::Double(_)) if !was_alone => {}
+            Err(error) => return Err(error),
         }
     }
+}
+
+/// A create, and when.
+pub(crate) struct Creating<const NAMED: bool> {
+    new: NewTask,
+    at: Timestamp,
+}
+
+impl<const NAMED: bool> Request for Creating<NAMED>
+where
+    Self: Lane,
+{
+    type Answer = Option<Task>;
+
+    fn gather(db: &Db) -> &Gather<Self> {
+        Self::lane(db)
+    }
+
+    fn task(&self) -> Option<&Key> {
+        match &self.new.id {
+            NewId::Named(key) => Some(key),
+            NewId::Assigned(_) => None,
+        }
+    }
+
+    async fn carry_out(db: &Db, group: &[&Self]) -> SqlResult<Vec<Option<Task>>> {
+        let group: Vec<_> = group.iter().map(|creating| (&creating.new, creating.at)).collect();
+        let Some((first, _)) = group.first() else { return Ok(Vec::new()) };
+        make(db, again_for(first, Again::briefly), &group).await
+    }
+}
+
+/// Where creates of one kind wait.
+pub(crate) trait Lane: Sized {
+    /// That place.
+    fn lane(db: &Db) -> &Gather<Self>
+    where
+        Self: Request;
+}
+
+impl Lane for Creating<true> {
+    fn lane(db: &Db) -> &Gather<Self> {
+        &db.named
+    }
+}
+
+impl Lane for Creating<false> {
+    fn lane(db: &Db) -> &Gather<Self> {
+        &db.assigned
+    }
+}
+
+/// Twice it would make two tasks where the store gives the name.
+fn again_for(new: &NewTask, again: fn(Fate) -> Again) -> Again {
+    again(if matches!(new.id, NewId::Named(_)) { Fate::Repeat } else { Fate::Once })
+}
+
+/// Makes tasks in one statement; none where a name is taken.
+async fn make(db: &Db, again: Again, group: &[(&NewTask, Timestamp)]) -> SqlResult<Vec<Option<Task>>> {
+    fault::point("postgres:create-before");
+    let made = match group {
+        [(new, at)] => {
+            let made =
+                ask_while(&db.writers, again, &db.sql.create, &Words::of(new).args(&at.as_micros())).await?;
+            vec![made.first().map(rows::task).transpose()?]
+        }
+        _ => {
+            let all: Vec<_> = group.iter().map(|(new, _)| Words::of(new)).collect();
+            let (apps, models, ids) =
+                (column(&all, |w| w.app), column(&all, |w| w.model), column(&all, |w| w.id));
+            let owners = column(&all, |w| w.owner.as_deref());
+            let (max_retries, timeout_seconds, deadline_seconds) = (
+                column(&all, |w| w.max_retries),
+                column(&all, |w| w.timeout_seconds),
+                column(&all, |w| w.deadline_seconds),
+            );
+            let (run_ats, inputs) = (column(&all, |w| w.run_at), column(&all, |w| w.input));
+            let ats: Vec<i64> = group.iter().map(|(_, at)| at.as_micros()).collect();
+            let args = args! {
+                apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, ids: TEXT_ARRAY = ids, owners: TEXT_ARRAY = owners,
+                max_retries: INT4_ARRAY = max_retries, timeout_seconds: INT4_ARRAY = timeout_seconds,
+                deadline_seconds: INT4_ARRAY = deadline_seconds, run_ats: INT8_ARRAY = run_ats,
+                inputs: TEXT_ARRAY = inputs, ats: INT8_ARRAY = ats,
+            };
+            let made = ask_while(&db.writers, again, &db.sql.create_many, args).await?;
+            rows::in_places(&made, group.len(), rows::task)?
+        }
+    };
+    fault::point("postgres:create-after");
+    Ok(made)
+}
+
+/// One value of each.
+fn column<'a, 'b, T>(all: &'b [Words<'a>], of: impl Fn(&'b Words<'a>) -> T) -> Vec<T> {
+    all.iter().map(of).collect()
 }
 
 /// What `create.sql` is given, as it is stored.
@@ -154,7 +259,9 @@ async fn try_create_keyed(
                 subject: TEXT = subject, call: TEXT = call, target: TEXT = target, key: TEXT = key.key,
                 digest: TEXT = key.digest, task: INT8 = number, at: INT8 = at,
             };
+            fault::point("postgres:use-key-before");
             let kept = db.write(Fate::Once, &db.sql.use_key, args).await?;
+            fault::point("postgres:use-key-after");
             return Ok((!kept.is_empty()).then_some(Create::Exists(task)));
         }
     }
@@ -165,7 +272,9 @@ async fn try_create_keyed(
         digest: TEXT = key.digest,
     });
     // Not asked again here: that the key is there twice is an answer.
+    fault::point("postgres:create-keyed-before");
     let made = db.writers.take().await?.ask(&db.sql.create_keyed, &args).await?;
+    fault::point("postgres:create-keyed-after");
     made.first().map(|row| rows::task(row).map(Create::Created)).transpose()
 }
 
@@ -183,6 +292,7 @@ pub(crate) async fn delete(
     let mut again = Again::new(Fate::Repeat);
     loop {
         // Twice it would delete a task that somebody has created under this key in between.
+        fault::point("postgres:delete-before");
         let gone = db
             .write(
                 Fate::Once,
@@ -193,6 +303,7 @@ pub(crate) async fn delete(
                 },
             )
             .await?;
+        fault::point("postgres:delete-after");
         if let Some(row) = gone.first() {
             return Ok((Delete::Deleted, Some(row_number(row)?)));
         }
@@ -210,7 +321,10 @@ pub(crate) async fn delete(
 /// How many runs were made ready whose time has come.
 pub(crate) async fn ripen(db: &Db, at: Timestamp) -> SqlResult<usize> {
     let args = args! { at: INT8 = at.as_micros(), limit: INT8 = int(limits::RIPEN_MAX_RUNS) };
-    Ok(db.write(Fate::Repeat, &db.sql.ripen, args).await?.len())
+    fault::point("postgres:ripen-before");
+    let ripe = db.write(Fate::Repeat, &db.sql.ripen, args).await?;
+    fault::point("postgres:ripen-after");
+    Ok(ripe.len())
 }
 
 /// A signal, with the task's number and the node that holds it.
@@ -225,6 +339,7 @@ pub(crate) async fn signal(
     let mut again = Again::new(Fate::Repeat);
     loop {
         // Twice it would be two signals.
+        fault::point("postgres:signal-before");
         let sent = db
             .write(
                 Fate::Once,
@@ -235,6 +350,7 @@ pub(crate) async fn signal(
                 },
             )
             .await?;
+        fault::point("postgres:signal-after");
         if let Some(row) = sent.first() {
             let recorded =
                 Signalled::Recorded { run: rows::count(row, "run")?, number: rows::count(row, "number")? };

@@ -22,6 +22,7 @@ WITH asked AS (
 ), set AS (
     UPDATE soloist.task
        SET status = 'cancelling', cancellation_reason = asked.reason, updated_at = asked.at,
+           taken_back = task.taken_back + CASE WHEN asked.forget AND task.next_run > 0 THEN 1 ELSE 0 END,
            next_run = CASE WHEN asked.forget THEN 0 ELSE task.next_run END,
            last_seq = task.last_seq + asked.count, epoch = asked.epoch_after
       FROM locked

@@ -9,7 +9,9 @@
 --            row that it made; no row means that the key was used (used.sql), that there is no such task or that the node
 --            is not alive (active.sql), or else that it goes round again
 -- atomic     one statement: the task's row is locked before the key is looked up, so that of two uses of one key the
---            second meets what the first has left; the decision is about the locked row, which nobody else can change. A
+--            second meets what the first has left; the decision is about the locked row, which nobody else can change, and
+--            what follows compares nothing with the row once more: that would be the row as it was when the statement began,
+--            and a write that the lock has waited for would leave a start that was kept and did not happen. A
 --            task that was created anew has a number, and an input, that the snapshot of this statement does not have: the
 --            lock would find it, and the update would not. A slot is taken as in claim.sql
 WITH found AS (
@@ -24,14 +26,14 @@ WITH found AS (
                                 WHERE first.app = :app AND first.model = :model
                                   AND first.place IS NOT NULL AND first.due_at IS NULL)) AS is_due
       FROM soloist.task
-     WHERE app = :app AND model = :model AND id = :id AND status <> 'deleted'
+     WHERE app = :app AND model = :model AND id = :id AND status || '' <> 'deleted'
        FOR NO KEY UPDATE
 ), locked AS (
     SELECT * FROM found WHERE EXISTS (SELECT 1 FROM soloist.input WHERE input.task = found.number)
 ), used AS (
     INSERT INTO soloist.idempotency (subject, call, target, key, digest, task, name, started, run, used_at)
     SELECT :subject, :call, :target, :key, :digest, number, :target, startable,
-           CASE WHEN startable OR asked_for_more THEN run + 1 ELSE run END, :at
+           CASE WHEN startable OR asked_for_more THEN run + taken_back + 1 ELSE run END, :at
       FROM locked
      WHERE NOT startable OR EXISTS (SELECT 1 FROM soloist.node WHERE node.id = :node AND NOT node.dead)
         ON CONFLICT (subject, call, target, key) DO NOTHING
@@ -60,17 +62,18 @@ WITH found AS (
      WHERE used.started
 ), claimed AS (
     UPDATE soloist.task
-       SET status = CASE WHEN is_here THEN 'running' ELSE 'queued' END, run = task.run + 1, attempt = 1,
+       SET status = CASE WHEN is_here THEN 'running' ELSE 'queued' END, run = task.run + task.taken_back + 1,
+           taken_back = 0, attempt = 1,
            epoch = CASE WHEN is_here THEN task.epoch + 1 ELSE task.epoch END, claim_id = :claim_id,
            node = CASE WHEN is_here THEN :node END, started_at = CASE WHEN is_here THEN :at END, updated_at = :at,
            place = CASE WHEN NOT is_here THEN nextval('soloist.queue_place') END,
            due_at = CASE WHEN run_at > :at THEN run_at END,
+           trace_parent = :trace_parent, trace_state = :trace_state,
            run_start_seq = task.last_seq, retry_count = 0, node_losses = 0, store_losses = 0, next_run = 0,
            completed_at = NULL, failed_at = NULL, cancelled_at = NULL, cancellation_reason = NULL,
            error_type = NULL, error_message = NULL, error_traceback = NULL, final_value = NULL
       FROM decided
      WHERE task.number = decided.number
-       AND (task.status = 'pending' OR (:restart AND task.status IN ('completed', 'failed', 'cancelled')))
     RETURNING task.*
 ), seated AS (
     UPDATE soloist.model_slot
@@ -82,23 +85,25 @@ WITH found AS (
     UPDATE soloist.task
        SET next_run = :wanted
       FROM locked, used
-     WHERE task.number = locked.number AND locked.asked_for_more AND task.next_run < :wanted
-       AND task.status IN ('queued', 'running', 'cancelling')
+     WHERE task.number = locked.number AND locked.asked_for_more AND locked.next_run < :wanted
+       AND locked.status IN ('queued', 'running', 'cancelling')
     RETURNING task.*
 ), silenced AS (
     DELETE FROM soloist.signal USING claimed WHERE signal.task = claimed.number AND signal.run < claimed.run
 ), answer AS (
     SELECT number, status, run, attempt, epoch, node, started_at, last_seq, cancellation_reason, retry_count,
            max_retries, timeout_seconds, deadline_seconds, node_losses, store_losses, next_run,
-           true AS won, false AS noted
+           taken_back, trace_parent, trace_state, true AS won, false AS noted
       FROM claimed
      UNION ALL
     SELECT number, status, run, attempt, epoch, node, started_at, last_seq, cancellation_reason, retry_count,
-           max_retries, timeout_seconds, deadline_seconds, node_losses, store_losses, next_run, false, true
+           max_retries, timeout_seconds, deadline_seconds, node_losses, store_losses, next_run,
+           taken_back, trace_parent, trace_state, false, true
       FROM noted
      UNION ALL
     SELECT number, status, run, attempt, epoch, node, started_at, last_seq, cancellation_reason, retry_count,
-           max_retries, timeout_seconds, deadline_seconds, node_losses, store_losses, next_run, false, false
+           max_retries, timeout_seconds, deadline_seconds, node_losses, store_losses, next_run,
+           taken_back, trace_parent, trace_state, false, false
       FROM locked
      WHERE NOT EXISTS (SELECT 1 FROM claimed) AND NOT EXISTS (SELECT 1 FROM noted)
 )

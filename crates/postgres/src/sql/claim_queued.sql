@@ -69,7 +69,7 @@ WITH served AS MATERIALIZED (
      WHERE task.number = first.number AND status IS NOT DISTINCT FROM 'queued' AND due_at IS NULL
        AND (first.max_total IS NULL OR EXISTS (SELECT 1 FROM taken))
     RETURNING task.number, task.app, task.model, id, run, attempt, epoch, last_seq, started_at, retry_count, max_retries,
-              timeout_seconds, deadline_seconds, node_losses, store_losses
+              timeout_seconds, deadline_seconds, node_losses, store_losses, trace_parent, trace_state
 ), seated AS (
     UPDATE soloist.model_slot
        SET task = claimed.number, epoch = claimed.epoch

@@ -9,10 +9,11 @@ WITH gone AS (
     UPDATE soloist.task
        SET status = 'deleted', deleted_at = :at, claim_id = NULL, signals = 0, owner = NULL, started_at = NULL,
            completed_at = NULL, failed_at = NULL, cancelled_at = NULL, run_at = NULL, timeout_seconds = NULL,
-           deadline_seconds = NULL, next_run = 0, cancellation_reason = NULL, error_type = NULL, error_message = NULL,
-           error_traceback = NULL, final_value = NULL
+           deadline_seconds = NULL, taken_back = taken_back + CASE WHEN next_run > 0 THEN 1 ELSE 0 END,
+           next_run = 0, cancellation_reason = NULL, error_type = NULL, error_message = NULL,
+           error_traceback = NULL, final_value = NULL, trace_parent = NULL, trace_state = NULL
      WHERE app = :app AND model = :model AND id = :id
-       AND status IN ('pending', 'completed', 'failed', 'cancelled')
+       AND status || '' IN ('pending', 'completed', 'failed', 'cancelled')
        AND (:run IS NULL OR (run = :run AND status <> 'pending'))
     RETURNING number
 ), taken AS (

@@ -9,7 +9,8 @@ SELECT first_seq, last_seq, run, epoch, events
           FROM (SELECT *, CASE WHEN first_seq > :after THEN bytes ELSE 0 END AS inside
                   FROM soloist.event_batch
                  WHERE task = (SELECT number FROM soloist.task
-                                WHERE app = :app AND model = :model AND id = :id AND status <> 'deleted')
+                                WHERE app = :app AND model = :model AND id = :id
+                                  AND status || '' <> 'deleted')
                    AND last_seq > :after AND first_seq <= :until
                  ORDER BY last_seq
                  LIMIT :limit) AS page) AS page

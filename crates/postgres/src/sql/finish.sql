@@ -25,6 +25,7 @@ WITH asked AS (
 ), set AS (
     UPDATE soloist.task
        SET status = asked.to_status, node = NULL, place = NULL, due_at = NULL, signals = 0, updated_at = asked.at,
+           taken_back = task.taken_back + CASE WHEN asked.forget AND task.next_run > 0 THEN 1 ELSE 0 END,
            next_run = CASE WHEN asked.forget THEN 0 ELSE task.next_run END,
            last_seq = task.last_seq + asked.count, epoch = asked.epoch_after,
            completed_at = CASE WHEN asked.to_status = 'completed' THEN asked.at ELSE task.completed_at END,

@@ -4,7 +4,7 @@
 -- returns    the rows, oldest task first
 -- atomic     one statement
 SELECT app, model, task.id, status, run, attempt, epoch, node, started_at, last_seq, cancellation_reason,
-       retry_count, max_retries, node_losses, store_losses, next_run
+       retry_count, max_retries, node_losses, store_losses, next_run, taken_back
   FROM soloist.task
  WHERE node IS NOT NULL
    AND NOT EXISTS (SELECT 1 FROM soloist.node AS holder WHERE holder.id = task.node AND NOT holder.dead)

@@ -17,7 +17,7 @@ WITH old AS (
        SET status = 'deleted', deleted_at = :at, claim_id = NULL, signals = 0, owner = NULL, started_at = NULL,
            completed_at = NULL, failed_at = NULL, cancelled_at = NULL, run_at = NULL, timeout_seconds = NULL,
            deadline_seconds = NULL, cancellation_reason = NULL, error_type = NULL, error_message = NULL,
-           error_traceback = NULL, final_value = NULL
+           error_traceback = NULL, final_value = NULL, trace_parent = NULL, trace_state = NULL
       FROM old
      WHERE task.number = old.number AND task.status = :status AND next_run = 0
        AND coalesce(completed_at, failed_at, cancelled_at) < :before

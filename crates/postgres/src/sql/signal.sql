@@ -8,9 +8,10 @@ WITH sent AS (
     UPDATE soloist.task
        SET signals = signals + 1
      WHERE app = :app AND model = :model AND id = :id
-       AND status IN ('pending', 'queued', 'running', 'cancelling')
+       AND status || '' IN ('pending', 'queued', 'running', 'cancelling')
        AND signals < :max
-    RETURNING number AS task, CASE WHEN status = 'pending' THEN run + 1 ELSE run END AS run, signals AS number, node
+    RETURNING number AS task, CASE WHEN status = 'pending' THEN run + taken_back + 1 ELSE run END AS run,
+              signals AS number, node
 ), written AS (
     INSERT INTO soloist.signal (task, run, number, sent_at, name, data)
     SELECT task, run, number, :at, :name, :data FROM sent

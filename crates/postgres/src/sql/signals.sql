@@ -8,7 +8,7 @@ SELECT signal.number, signal.name, signal.data
   FROM soloist.task
   JOIN soloist.signal ON signal.task = task.number
  WHERE app = :app AND model = :model AND id = :id
-   AND task.status IN ('pending', 'queued', 'running', 'cancelling')
+   AND task.status || '' IN ('pending', 'queued', 'running', 'cancelling')
    AND signal.run = :run AND signal.number > :after AND signal.number <= task.signals
  ORDER BY signal.number
  LIMIT :limit

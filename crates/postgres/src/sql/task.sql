@@ -6,4 +6,4 @@
 SELECT task.*, input.json AS input
   FROM soloist.task
   JOIN soloist.input ON input.task = task.number
- WHERE app = :app AND model = :model AND id = :id AND status <> 'deleted'
+ WHERE app = :app AND model = :model AND id = :id AND status || '' <> 'deleted'

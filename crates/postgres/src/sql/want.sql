@@ -7,6 +7,6 @@
 UPDATE soloist.task
    SET next_run = :wanted
  WHERE app = :app AND model = :model AND id = :id
-   AND status IN ('queued', 'running', 'cancelling') AND next_run < :wanted AND run = :run
+   AND status || '' IN ('queued', 'running', 'cancelling') AND next_run < :wanted AND run = :run
 RETURNING number, status, run, attempt, epoch, node, started_at, last_seq, cancellation_reason, retry_count, max_retries,
-          node_losses, store_losses, next_run
+          node_losses, store_losses, next_run, taken_back

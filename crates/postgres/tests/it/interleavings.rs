@@ -158,9 +158,31 @@ impl World {
             ("node", "'n1'"),
             ("claim_id", "7"),
             ("run", "1"),
+            ("owed", "false"),
             ("at", "1"),
+            ("trace_parent", "NULL::text"),
+            ("trace_state", "NULL::text"),
         ];
         self.sql(include_str!("../../src/sql/claim.sql"), &[more, &usual].concat())
+    }
+
+    /// The same where it is claimed together with others.
+    pub(crate) fn claim_among_others(&self, owed: &str) -> String {
+        let one = [
+            ("apps", "ARRAY['a']"),
+            ("models", "ARRAY['M']"),
+            ("ids", "ARRAY['1']"),
+            ("nodes", "ARRAY['n1']"),
+            ("claim_ids", "ARRAY[7]"),
+            ("runs", "ARRAY[1]"),
+            ("oweds", owed),
+            ("restarts", "ARRAY[true]"),
+            ("heres", "ARRAY[true]"),
+            ("ats", "ARRAY[1]"),
+            ("trace_parents", "ARRAY[NULL]::text[]"),
+            ("trace_states", "ARRAY[NULL]::text[]"),
+        ];
+        self.sql(include_str!("../../src/sql/claim_many.sql"), &one)
     }
 
     pub(crate) fn claim_keyed(&self, claim_id: &str) -> String {
@@ -185,6 +207,8 @@ impl World {
             ("target", "'a/M/1'"),
             ("key", "'k'"),
             ("digest", "'d'"),
+            ("trace_parent", "NULL::text"),
+            ("trace_state", "NULL::text"),
         ];
         self.sql(include_str!("../../src/sql/claim_keyed.sql"), &[more, &usual].concat())
     }
@@ -645,6 +669,33 @@ async fn a_claim_whose_answer_was_lost_is_found_by_asking_again_under_its_number
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_claim_of_an_owed_run_begins_nothing_where_its_task_was_created_anew_since_its_look() {
+    for level in LEVELS {
+        let owed = |world: &World| {
+            [world.claim_of("1", &[("owed", "true")]), world.claim_among_others("ARRAY[true]")]
+        };
+        for n in 0..2 {
+            let (world, a, b) = meet(level, "completed").await;
+            a.run(&world.sql("UPDATE soloist.task SET next_run = 1", &[])).await.unwrap();
+            assert_eq!(a.ask(&world.delete()).await.len(), 1, "{level}");
+            assert_eq!(a.ask(&world.create()).await.len(), 1, "{level}");
+            assert!(b.ask(&owed(&world)[n]).await.is_empty(), "{level}: nobody has started the new task");
+            assert_eq!(b.ask(&world.active()).await[0][1].as_deref(), Some("pending"), "{level}");
+            let started = [world.claim("n1", "8"), world.claim_among_others("ARRAY[false]")];
+            assert_eq!(b.ask(&started[n]).await.len(), 1, "{level}: whoever starts it does");
+
+            let (world, a, b) = meet(level, "completed").await;
+            a.run(&world.sql("UPDATE soloist.task SET next_run = 1", &[])).await.unwrap();
+            assert_eq!(
+                b.ask(&owed(&world)[n]).await.len(),
+                1,
+                "{level}: the owed run of the old one is begun"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_is_sent_again_starts_no_second_run_where_somebody_has_ended_the_one_that_it_queued() {
     for level in LEVELS {
         let (world, a, b) = meet(level, "pending").await;
@@ -676,6 +727,38 @@ async fn a_start_under_a_key_never_keeps_a_start_that_did_not_happen() {
         }
         assert_eq!(world.look(STATE).await, "running 2 6 n1 0", "{level}");
         assert_eq!(world.look("SELECT started, run FROM soloist.idempotency").await, "t 2", "{level}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_under_a_key_that_waits_for_another_write_is_decided_on_what_that_leaves() {
+    let kept = "SELECT started, run FROM soloist.idempotency";
+    for level in LEVELS {
+        // The run ends that was active when the statement began.
+        let (world, a, b) = meet(level, "running").await;
+        a.run("BEGIN").await.unwrap();
+        assert_eq!(a.run(&world.finish(By::Holder, "running", "completed")).await.unwrap().len(), 1);
+        let start = b.waits(&world.claim_keyed("7")).await;
+        a.run("COMMIT").await.unwrap();
+        assert_eq!(start.await.unwrap().len(), 1, "{level}");
+        assert_eq!(
+            (&*world.look(STATE).await, &*world.look(kept).await),
+            ("running 2 6 n1 1", "t 2"),
+            "{level}"
+        );
+        // One begins that was not there yet, and after that one more is wanted.
+        let (world, a, b) = meet(level, "pending").await;
+        a.run("BEGIN").await.unwrap();
+        assert_eq!(a.run(&world.claim("n1", "7")).await.unwrap().len(), 1);
+        let start = b.waits(&world.claim_keyed_of(&[("wanted", "1"), ("claim_id", "8")])).await;
+        a.run("COMMIT").await.unwrap();
+        assert_eq!(start.await.unwrap().len(), 1, "{level}");
+        assert_eq!(
+            (&*world.look(STATE).await, &*world.look(kept).await),
+            ("running 2 6 n1 0", "f 3"),
+            "{level}"
+        );
+        assert_eq!(world.look("SELECT next_run FROM soloist.task").await, "1", "{level}: as it was told");
     }
 }
 

@@ -7,6 +7,7 @@ mod clock;
 mod contract;
 mod creates;
 mod durability;
+mod gathered;
 mod groups;
 mod interleavings;
 mod lanes;

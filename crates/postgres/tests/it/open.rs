@@ -30,7 +30,7 @@ async fn of_eight_nodes_that_open_at_once_one_makes_the_tables_and_all_use_them(
             plain().sql(&format!(
                 "SELECT string_agg(version::text, ' ' ORDER BY version) FROM {schema}.migration"
             )),
-            "1 2 3"
+            "1 2 3 4 5"
         );
     }
 }
@@ -81,6 +81,7 @@ async fn tables_of_an_older_version_are_brought_up_to_date_with_what_they_hold()
     let (model, at) = (soloist::ModelKey::new("a", "B").unwrap(), soloist::Timestamp::from_micros(9));
     let waits = store.task(&model.with_id("1").unwrap()).await.unwrap().unwrap();
     assert_eq!((waits.position, waits.due_at, waits.next_run), (Some(1), None, soloist::NextRun::None));
+    assert_eq!((waits.taken_back, waits.following_run()), (0, 2));
     assert_eq!(store.serves(&model).await.unwrap(), Some(soloist::RunTerms::default()));
     let node = soloist::NodeId::from_store("n");
     let take = |max| QueuedClaim { node: node.clone(), models: vec![(model.clone(), Some(max))], at };

@@ -51,8 +51,8 @@ fn crowded() -> &'static Database<'static> {
     })
 }
 
-/// The plan of a statement with values for its names.
-fn plan(sql: &str, values: &[(&str, &str)]) -> String {
+/// A statement with values for its names.
+fn filled(sql: &str, values: &[(&str, &str)]) -> String {
     let mut sql = sql.to_owned();
     let mut values = values.to_vec();
     // Longest first: a name may begin with another.
@@ -60,7 +60,12 @@ fn plan(sql: &str, values: &[(&str, &str)]) -> String {
     for (name, value) in values {
         sql = sql.replace(&format!(":{name}"), value);
     }
-    crowded().sql(&format!("EXPLAIN {sql}"))
+    sql
+}
+
+/// The plan of a statement with values for its names.
+fn plan(sql: &str, values: &[(&str, &str)]) -> String {
+    crowded().sql(&format!("EXPLAIN {}", filled(sql, values)))
 }
 
 #[track_caller]
@@ -87,8 +92,31 @@ fn what_is_asked_of_one_task_uses_its_key() {
         ("node", "'node-1'"),
         ("at", "1"),
         ("max_total", "3"),
+        ("trace_parent", "NULL::text"),
+        ("trace_state", "NULL::text"),
     ];
-    uses("claim", &plan(sql!("claim"), &with(&[&claim[..], &[("run", "1")]].concat())), key);
+    uses(
+        "claim",
+        &plan(sql!("claim"), &with(&[&claim[..], &[("run", "1"), ("owed", "false")]].concat())),
+        key,
+    );
+    let many = [
+        ("apps", "ARRAY['a', 'a']"),
+        ("models", "ARRAY['M1', 'M1']"),
+        ("ids", "ARRAY['1', '11']"),
+        ("askings", "ARRAY['node-1', 'node-1']"),
+        ("nodes", "ARRAY['node-1', 'node-1']"),
+        ("claim_ids", "ARRAY[7, 8]"),
+        ("runs", "ARRAY[1, 1]"),
+        ("oweds", "ARRAY[false, false]"),
+        ("restarts", "ARRAY[true, true]"),
+        ("heres", "ARRAY[true, true]"),
+        ("ats", "ARRAY[1, 1]"),
+        ("trace_parents", "ARRAY[NULL, NULL]::text[]"),
+        ("trace_states", "ARRAY[NULL, NULL]::text[]"),
+    ];
+    uses("active_many", &plan(sql!("active_many"), &many), key);
+    uses("claim_many", &plan(sql!("claim_many"), &many), key);
     let keyed =
         [("subject", "''"), ("call", "'start'"), ("target", "'a/M1/1'"), ("key", "'k'"), ("digest", "'d'")];
     let asked = [("after", "1"), ("wanted", "1")];
@@ -144,6 +172,80 @@ fn what_is_asked_again_and_again_uses_an_index_that_is_small() {
     uses("clear", &plan(sql!("clear"), &[("limit", "10")]), "event_batch_pkey");
     uses("forget", &plan(sql!("forget"), &[("limit", "10")]), "task_held");
     uses("renew", &plan(sql!("renew"), &[("node", "'node-1'"), NOW]), "node");
+}
+
+/// Until a table is analyzed, the index of a model's tasks looks as good as that of the keys, and is smaller.
+#[test]
+fn one_task_is_looked_up_by_its_key_also_where_nothing_is_known_of_the_table() {
+    let database = Cluster::shared().database("unknown");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    drop(runtime.block_on(soloist_postgres::PgStore::open(&database.url())).unwrap());
+    database.sql(
+        "ALTER TABLE soloist.task SET (autovacuum_enabled = false);
+         INSERT INTO soloist.task (app, model, id, status, run, created_at, updated_at, completed_at)
+         SELECT 'a', 'M1', n::text, 'completed', 1, 0, 0, 0 FROM generate_series(1, 5000) AS n",
+    );
+    let values = [
+        KEY[0],
+        KEY[1],
+        KEY[2],
+        ("asking", "'node-1'"),
+        ("node", "'node-1'"),
+        ("restart", "true"),
+        ("here", "true"),
+        ("claim_id", "7"),
+        ("max_total", "NULL::integer"),
+        ("trace_parent", "NULL::text"),
+        ("trace_state", "NULL::text"),
+        ("run", "1"),
+        ("owed", "false"),
+        ("at", "1"),
+        ("wanted", "1"),
+        ("max", "9"),
+        ("name", "'n'"),
+        ("data", "'1'"),
+        ("after", "0"),
+        ("until", "9"),
+        ("limit", "9"),
+        ("max_bytes", "9"),
+        ("subject", "''"),
+        ("call", "'start'"),
+        ("target", "'a/M1/1'"),
+        ("key", "'k'"),
+        ("digest", "'d'"),
+        ("apps", "ARRAY['a']"),
+        ("models", "ARRAY['M1']"),
+        ("ids", "ARRAY['1']"),
+        ("askings", "ARRAY['node-1']"),
+        ("nodes", "ARRAY['node-1']"),
+        ("claim_ids", "ARRAY[7]"),
+        ("runs", "ARRAY[1]"),
+        ("oweds", "ARRAY[false]"),
+        ("restarts", "ARRAY[true]"),
+        ("heres", "ARRAY[true]"),
+        ("ats", "ARRAY[1]"),
+        ("trace_parents", "ARRAY[NULL]::text[]"),
+        ("trace_states", "ARRAY[NULL]::text[]"),
+    ];
+    let looks = [
+        ("active", sql!("active")),
+        ("active_many", sql!("active_many")),
+        ("claim", sql!("claim")),
+        ("claim_keyed", sql!("claim_keyed")),
+        ("claim_many", sql!("claim_many")),
+        ("delete", sql!("delete")),
+        ("events", sql!("events")),
+        ("rows", sql!("rows")),
+        ("signal", sql!("signal")),
+        ("signals", sql!("signals")),
+        ("task", sql!("task")),
+        ("task_many", sql!("task_many")),
+        ("want", sql!("want")),
+    ];
+    for (name, sql) in looks {
+        let plan = database.sql(&format!("EXPLAIN {}", filled(sql, &values)));
+        assert!(plan.contains("task_app_model_id_key"), "{name}:\n{plan}");
+    }
 }
 
 /// How many pages a statement has looked at.

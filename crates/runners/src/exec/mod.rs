@@ -17,12 +17,12 @@
 //! Never runs a shell unless the model says so, and never buffers output: a command that is faster than the store is
 //! slowed down by its pipe.
 
+mod argument;
 mod feed;
 mod lines;
 mod options;
 mod output;
 mod spawn;
-mod template;
 
 use std::{
     io::{self, ErrorKind},
@@ -45,9 +45,12 @@ use self::{
     output::{Final, Tail},
     spawn::Spawned,
 };
-use crate::guard::{Attempt, Guard};
+use crate::{
+    OptionError,
+    guard::{Attempt, Guard},
+};
 
-pub use self::options::{Caller, ExecOptions, OptionError, Signals};
+pub use self::options::{Caller, ExecOptions, Signals};
 
 /// Runs a command for each attempt.
 #[derive(Clone)]

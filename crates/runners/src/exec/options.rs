@@ -5,7 +5,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::template::{Argument, Dash};
+use super::argument::{Argument, Dash};
+use crate::OptionError;
 
 /// What the configuration says of an exec model.
 ///
@@ -20,9 +21,9 @@ use super::template::{Argument, Dash};
 ///
 /// let error = ExecOptions::default().validate().unwrap_err();
 /// assert_eq!(error.key, "command");
-/// # Ok::<(), soloist_runners::exec::OptionError>(())
+/// # Ok::<(), soloist_runners::OptionError>(())
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ExecOptions {
     /// The program and its arguments. `{input.field}` fills a part of one argument with a field of the input (a
     /// string, a number or a bool; `{input.a.b}` for a field within a field); `{{` and `}}` are braces. The program
@@ -72,16 +73,6 @@ pub enum Caller {
     Itself,
 }
 
-/// Why options are not allowed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {message}")]
-pub struct OptionError {
-    /// The key, such as `command[2]` or `env.PATH`.
-    pub key: String,
-    /// What is wrong and what is allowed.
-    pub message: String,
-}
-
 /// Options that were checked.
 #[derive(Clone)]
 pub(super) struct Checked {
@@ -107,46 +98,62 @@ impl ExecOptions {
 
     pub(super) fn check(self) -> Result<Checked, OptionError> {
         for (i, text) in self.command.iter().enumerate() {
-            no_nul(text).map_err(|message| at(format!("command[{i}]"), message))?;
+            no_nul(text).map_err(|message| OptionError::at(format!("command[{i}]"), message))?;
         }
         let mut arguments = match (self.command.as_slice(), self.shell) {
             ([], _) => {
-                return Err(at("command", "it is empty; name a program, such as [\"echo\", \"hello\"]"));
+                return Err(OptionError::at(
+                    "command",
+                    "it is empty; name a program, such as [\"echo\", \"hello\"]",
+                ));
             }
-            ([text], true) => shell(text).map_err(|message| at("command[0]", message))?,
-            (_, true) => return Err(at("command", "with shell = true it is one text, such as [\"a | b\"]")),
+            ([text], true) => shell(text).map_err(|message| OptionError::at("command[0]", message))?,
+            (_, true) => {
+                return Err(OptionError::at(
+                    "command",
+                    "with shell = true it is one text, such as [\"a | b\"]",
+                ));
+            }
             (words, false) => words
                 .iter()
                 .enumerate()
                 .map(|(i, text)| {
-                    Argument::parse(text).map_err(|message| at(format!("command[{i}]"), message))
+                    Argument::parse(text).map_err(|message| OptionError::at(format!("command[{i}]"), message))
                 })
                 .collect::<Result<_, _>>()?,
         };
         let program = match arguments.remove(0).literal() {
-            Some("") => return Err(at("command[0]", "it is empty; name a program")),
+            Some("") => return Err(OptionError::at("command[0]", "it is empty; name a program")),
             Some(program) => program.to_owned(),
-            None => return Err(at("command[0]", "the program itself may not come from the input; name it")),
+            None => {
+                return Err(OptionError::at(
+                    "command[0]",
+                    "the program itself may not come from the input; name it",
+                ));
+            }
         };
         for (name, value) in &self.env {
             let key = || format!("env.{name}");
-            variable(name).and_then(|()| no_nul(value)).map_err(|message| at(key(), message))?;
+            variable(name).and_then(|()| no_nul(value)).map_err(|message| OptionError::at(key(), message))?;
         }
         for (i, name) in self.pass_env.iter().enumerate() {
-            variable(name).map_err(|message| at(format!("pass_env[{i}]"), message))?;
+            variable(name).map_err(|message| OptionError::at(format!("pass_env[{i}]"), message))?;
         }
         if let Some(dir) = &self.dir {
             let text = dir.to_string_lossy();
-            no_nul(&text).map_err(|message| at("dir", message))?;
+            no_nul(&text).map_err(|message| OptionError::at("dir", message))?;
             if text.is_empty() {
-                return Err(at("dir", "it is empty; name a directory, or leave the key out"));
+                return Err(OptionError::at("dir", "it is empty; name a directory, or leave the key out"));
             }
         }
         if let Some(i) = self.final_exit_codes.iter().position(|code| *code == 0) {
-            return Err(at(format!("final_exit_codes[{i}]"), "0 is no failure; name codes from 1 to 255"));
+            return Err(OptionError::at(
+                format!("final_exit_codes[{i}]"),
+                "0 is no failure; name codes from 1 to 255",
+            ));
         }
         if (self.signals, self.caller) == (Signals::Stdin, Caller::Itself) {
-            return Err(at(
+            return Err(OptionError::at(
                 "signals",
                 "a command that gets this process's own stdin cannot read signals from it",
             ));
@@ -191,10 +198,6 @@ fn variable(name: &str) -> Result<(), String> {
 
 fn no_nul(text: &str) -> Result<(), String> {
     if text.contains('\0') { Err("it holds a NUL, which no command can be given".into()) } else { Ok(()) }
-}
-
-fn at(key: impl Into<String>, message: impl Into<String>) -> OptionError {
-    OptionError { key: key.into(), message: message.into() }
 }
 
 #[cfg(test)]

@@ -19,8 +19,7 @@ use std::{
 use rustix::{
     io::Errno,
     process::{
-        Pid, Resource, Rlimit, Signal, WaitOptions, getpid, getppid, getrlimit, kill_process_group,
-        set_parent_process_death_signal, setrlimit, wait,
+        Pid, Resource, Rlimit, Signal, WaitOptions, getpid, getrlimit, kill_process_group, setrlimit, wait,
     },
 };
 use soloist::limits;
@@ -85,20 +84,7 @@ fn spawn(request: &Request, [stdin, stdout, stderr]: [OwnedFd; 3]) -> io::Result
     if let Some(dir) = &request.dir {
         command.current_dir(dir);
     }
-    let parent = getpid();
-    let in_child = move || {
-        sys::release_signals()?;
-        // One more net: should this process be killed, the command ends before the guard has looked. (It is sent when
-        // the thread ends that has forked, and this process has only one.)
-        set_parent_process_death_signal(Some(Signal::KILL))?;
-        if getppid() == Some(parent) { Ok(()) } else { Err(io::Error::from(Errno::SRCH)) }
-    };
-    // SAFETY: the closure runs between fork and exec and makes nothing but system calls: it takes no lock, allocates
-    // nothing and touches no memory of the parent.
-    #[allow(unsafe_code)]
-    unsafe {
-        command.pre_exec(in_child);
-    }
+    sys::begin_as_child(&mut command);
     let pid = i32::try_from(command.spawn()?.id()).ok().and_then(Pid::from_raw);
     Ok(pid.expect("a child has a pid"))
 }

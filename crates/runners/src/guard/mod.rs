@@ -39,12 +39,18 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("exec work needs child subreapers and pidfds, which only Linux has");
 
+#[forbid(unsafe_code)]
 mod attempt;
+#[forbid(unsafe_code)]
 mod control;
+#[forbid(unsafe_code)]
 mod handle;
+#[forbid(unsafe_code)]
 mod message;
+#[forbid(unsafe_code)]
 mod process;
 mod sys;
+#[forbid(unsafe_code)]
 mod tree;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -7,6 +7,7 @@ mod demo;
 mod ends;
 mod given;
 mod guard;
+mod http;
 mod output;
 mod retries;
 mod signals;

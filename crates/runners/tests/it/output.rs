@@ -100,7 +100,8 @@ async fn an_event_may_be_as_large_as_events_may_be_and_a_larger_one_is_cut_outpu
 async fn s8_300_mb_on_one_line_are_cut_and_take_no_memory() {
     let before = peak_bytes();
     let ran = run(shell("head -c 300000000 /dev/zero | tr '\\0' x; echo; echo next")).await;
-    let grown = peak_bytes() - before;
+    // The kernel counts pages in batches, so the peak may seem to shrink by a few of them.
+    let grown = peak_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "grew by {grown} bytes");
     let output = ran.of_type("output");
     assert_eq!(output[0]["line"].as_str().unwrap().len(), limits::EXEC_LINE_MAX_BYTES);

@@ -2,32 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use soloist::{MemoryStore, Status, Store, limits, store::StoreResult};
-use soloist_store_contract::line::{Between, Call, Line};
+use soloist::{MemoryStore, Status, limits};
+use soloist_store_contract::line::Line;
 use tokio::sync::watch;
 
-use crate::world::{DEADLINE, World, exec, shell};
-
-/// A real store that takes no events until its gate is open.
-struct Gated {
-    store: MemoryStore,
-    open: watch::Receiver<bool>,
-}
-
-#[async_trait]
-impl Between for Gated {
-    fn store(&self) -> &dyn Store {
-        &self.store
-    }
-
-    async fn before(&self, call: Call<'_>) -> StoreResult<()> {
-        if let Call::Apply(_) = call {
-            self.open.clone().wait_for(|open| *open).await.unwrap();
-        }
-        Ok(())
-    }
-}
+use crate::world::{DEADLINE, Gated, World, exec, shell};
 
 /// Bytes that a process has written so far.
 fn written(pid: &str) -> usize {

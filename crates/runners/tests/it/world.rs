@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use serde_json::Value;
 use soloist::{
     Coordinator, Create, Delivery, Event, From, Json, Key, MemoryStore, ModelOptions, NewTask, Run, Runner,
-    Start, StartOptions, Store, SubscribeOptions, Subscribed, Subscription, Task,
+    Start, StartOptions, Store, SubscribeOptions, Subscribed, Subscription, Task, store::StoreResult,
 };
 use soloist_postgres::PgStore;
 use soloist_runners::{
@@ -20,7 +21,9 @@ use soloist_runners::{
     guard::Guard,
 };
 use soloist_sqlite::SqliteStore;
+use soloist_store_contract::line::{Between, Call};
 use soloist_test_postgres::Cluster;
+use tokio::sync::watch;
 
 /// Longest that anything here may take; reached only where something hangs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
@@ -55,6 +58,26 @@ async fn fresh_store() -> Arc<dyn Store> {
             Arc::new(store)
         }
         Ok(other) => panic!("SOLOIST_TEST_STORE is memory, sqlite or postgres, and not {other}"),
+    }
+}
+
+/// A real store that takes no events until its gate is open.
+pub(crate) struct Gated {
+    pub(crate) store: MemoryStore,
+    pub(crate) open: watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl Between for Gated {
+    fn store(&self) -> &dyn Store {
+        &self.store
+    }
+
+    async fn before(&self, call: Call<'_>) -> StoreResult<()> {
+        if let Call::Apply(_) = call {
+            self.open.clone().wait_for(|open| *open).await.unwrap();
+        }
+        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     body::BodyOf,
     convert,
     problem::Problem,
-    query::{KeyPath, QueryOf},
+    query::{self, KeyPath, QueryOf},
 };
 
 /// The query of a cancel.
@@ -34,7 +34,7 @@ pub(crate) async fn cancel(
     QueryOf(query): QueryOf<CancelQuery>,
     BodyOf(body): BodyOf<CancelBody>,
 ) -> Result<Response, Problem> {
-    let wait = query.wait.as_deref().map(wait_seconds).transpose()?;
+    let wait = query.wait.as_deref().map(|text| query::wait(text, limits::CANCEL_WAIT_MAX)).transpose()?;
     let viewer = match wait {
         Some(_) => Some(at_tail(&coordinator, &key).await?),
         None => None,
@@ -107,14 +107,6 @@ async fn ended(viewer: Option<Subscription>, run: Run, wait: std::time::Duration
         Ok(None)
     };
     tokio::time::timeout(wait, ending).await.unwrap_or(Ok(None))
-}
-
-fn wait_seconds(text: &str) -> Result<std::time::Duration, Problem> {
-    let max = limits::CANCEL_WAIT_MAX.as_secs();
-    let seconds = text.parse().ok().filter(|seconds| *seconds <= max);
-    seconds.map(std::time::Duration::from_secs).ok_or_else(|| {
-        Problem::new(problem::INVALID_QUERY, format!("wait is a number of seconds from 0 to {max}"))
-    })
 }
 
 fn not_running(key: &Key, status: Status) -> Problem {

@@ -1,5 +1,6 @@
 //! The calls, a file a subject.
 
+pub(crate) mod attach;
 pub(crate) mod cancel;
 pub(crate) mod events;
 pub(crate) mod health;

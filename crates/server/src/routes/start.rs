@@ -9,7 +9,7 @@ use axum::{
 use soloist::{Coordinator, Start, StartOptions, idempotency::Call};
 use soloist_wire::StartBody;
 
-use crate::{body::BodyOf, convert, idempotency, problem::Problem, query::KeyPath};
+use crate::{body::BodyOf, convert, idempotency, problem::Problem, query::KeyPath, trace};
 
 /// `POST /tasks/{app}/{model}/{id}/start`
 pub(crate) async fn start(
@@ -20,7 +20,8 @@ pub(crate) async fn start(
 ) -> Result<Response, Problem> {
     let policy = convert::policy(body.policy.unwrap_or_default());
     let idempotency = idempotency::key(&headers)?;
-    let start = coordinator.start(&key, StartOptions { policy, idempotency, call: Call::Start }).await?;
+    let options = StartOptions { policy, idempotency, call: Call::Start, trace: trace::context(&headers) };
+    let start = coordinator.start(&key, options).await?;
     let status = match start {
         Start::Started { .. } | Start::Next { .. } => StatusCode::ACCEPTED,
         Start::AlreadyActive { .. } | Start::AlreadyFinished { .. } | Start::Replayed { .. } => {

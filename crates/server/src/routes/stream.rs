@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use soloist::{From, Key, Status, SubscribeOptions, Subscribed};
+use soloist::{From, Key, Status, SubscribeOptions, Subscribed, Subscription};
 use soloist_wire::{
     problem,
     sse::{self, Format},
@@ -19,7 +19,7 @@ use soloist_wire::{
 
 use crate::{
     convert,
-    frames::{self, Frames},
+    frames::{self, Frames, Handover},
     guard,
     problem::Problem,
     query::{self, KeyPath, QueryOf},
@@ -30,21 +30,21 @@ use crate::{
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct StreamQuery {
-    format: Option<String>,
-    replay: Option<String>,
-    last_event_id: Option<String>,
-    follow: Option<String>,
+    pub(super) format: Option<String>,
+    pub(super) replay: Option<String>,
+    pub(super) last_event_id: Option<String>,
+    pub(super) follow: Option<String>,
 }
 
 /// What a viewer asked for.
-struct Wish {
-    format: Format,
-    from: From,
-    follow: bool,
+pub(super) struct Wish {
+    pub(super) format: Format,
+    pub(super) from: From,
+    pub(super) follow: bool,
 }
 
 impl Wish {
-    fn read(query: &StreamQuery, headers: &HeaderMap) -> Result<Self, Problem> {
+    pub(super) fn read(query: &StreamQuery, headers: &HeaderMap) -> Result<Self, Problem> {
         let invalid = |what: &str| Err(Problem::new(problem::INVALID_QUERY, what));
         let format = match query.format.as_deref() {
             None => Format::default(),
@@ -102,14 +102,6 @@ pub(crate) async fn look(
     Ok(response.map(|_| Body::empty()))
 }
 
-/// `POST /stream/...`: not there yet.
-pub(crate) async fn start_or_attach() -> Problem {
-    Problem::new(
-        problem::NOT_SUPPORTED,
-        "POST /stream is not supported in this version; create the task with PUT, then GET its stream",
-    )
-}
-
 async fn open(
     state: &AppState,
     key: &Key,
@@ -137,16 +129,25 @@ async fn open(
     if task.status.is_finished() && !wish.follow && !reads_streams(headers) {
         return Ok(Json(convert::finished(task)).into_response());
     }
+    Ok(streamed(state, subscription, wish))
+}
+
+/// The stream of a viewer that was let in; 204 where nothing will come on it.
+pub(super) fn streamed(state: &AppState, subscription: Subscription, wish: &Wish) -> Response {
+    let task = subscription.task();
     if task.status.is_finished() && !wish.follow && subscription.cursor() >= task.last_seq {
         // An empty stream would make an EventSource come back for ever.
-        return Ok(StatusCode::NO_CONTENT.into_response());
+        return StatusCode::NO_CONTENT.into_response();
     }
     let frames = Frames::new(subscription, wish.format, &state.coordinator, &state.options);
-    Ok(stream(frames.into_body()))
+    let handover = Handover::new(frames);
+    let mut response = stream(handover.body());
+    response.extensions_mut().insert(handover);
+    response
 }
 
 /// A viewer that cannot be served now, and would give up for good on any status but 200.
-fn come_back(problem: &Problem) -> Response {
+pub(super) fn come_back(problem: &Problem) -> Response {
     stream(Body::from(frames::farewell(&problem.detail)))
 }
 
@@ -160,7 +161,7 @@ fn stream(body: Body) -> Response {
 }
 
 /// Whether the client names `text/event-stream` in `Accept`, as every `EventSource` does.
-fn reads_streams(headers: &HeaderMap) -> bool {
+pub(super) fn reads_streams(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT)
         .iter()

@@ -9,17 +9,18 @@ use axum::{
 use serde::Deserialize;
 use soloist::{
     Coordinator, Create, Delete, IdempotencyKey, Key, NewId, NewTask, Policy, Run, StartOptions, Status,
-    Task, TaskFilter,
-    idempotency::{Call, Idempotency},
-    limits,
+    Task, TaskFilter, idempotency::Call, limits,
 };
 use soloist_wire::{CreateBody, problem};
 
 use crate::{
     body::{self, BodyOf},
-    convert, idempotency,
+    convert,
+    creation::{self, Made, Terms},
+    idempotency,
     problem::Problem,
     query::{self, KeyPath, ModelPath, QueryOf},
+    trace,
 };
 
 /// `POST /tasks/{app}/{model}`
@@ -34,7 +35,7 @@ pub(crate) async fn create(
     // Under whatever path this router is nested, the new task stands right below the path that was called.
     let location = |key: &Key| format!("{}/{}", uri.path(), key.id());
     let made = coordinator.create(new_task(NewId::Assigned(model), &body, key.as_ref())?).await?;
-    created(&coordinator, made, &body, key, location).await
+    created(&coordinator, made, &body, once(key, &headers), location).await
 }
 
 /// `PUT /tasks/{app}/{model}/{id}`
@@ -48,7 +49,13 @@ pub(crate) async fn put(
     let idempotency = idempotency::key(&headers)?;
     let location = |_: &Key| uri.path().to_owned();
     let made = coordinator.create(new_task(NewId::Named(key), &body, idempotency.as_ref())?).await?;
-    created(&coordinator, made, &body, idempotency, location).await
+    created(&coordinator, made, &body, once(idempotency, &headers), location).await
+}
+
+/// How a create starts its task: once, however often it is sent.
+fn once(idempotency: Option<IdempotencyKey>, headers: &HeaderMap) -> StartOptions {
+    let trace = trace::context(headers);
+    StartOptions { policy: Policy::Once, idempotency, call: Call::CreateAndStart, trace }
 }
 
 fn new_task(id: NewId, body: &CreateBody, key: Option<&IdempotencyKey>) -> Result<NewTask, Problem> {
@@ -56,31 +63,18 @@ fn new_task(id: NewId, body: &CreateBody, key: Option<&IdempotencyKey>) -> Resul
         Some(input) => body::json(input)?,
         None => soloist::Json::parse("{}")?,
     };
-    let run_at = body.run_at.as_deref().map(time).transpose()?;
-    let mut task = NewTask {
+    let terms = Terms {
         max_retries: body.max_retries,
         timeout_seconds: body.timeout_seconds,
         deadline_seconds: body.deadline_seconds,
-        run_at,
-        ..NewTask::of(id, input)
+        run_at: body.run_at.as_deref(),
     };
-    let then = if starts(body) { "start" } else { "" };
-    task.idempotency = key.map(|key| Idempotency::create(key, &task, then));
-    Ok(task)
+    creation::new_task(id, input, &terms, key, if starts(body) { "start" } else { "" })
 }
 
 /// Whether a create starts its task as well: a time to run at would be of no use without a start.
 fn starts(body: &CreateBody) -> bool {
     body.start.unwrap_or(body.run_at.is_some())
-}
-
-fn time(text: &str) -> Result<soloist::Timestamp, Problem> {
-    text.parse().map_err(|_| {
-        Problem::new(
-            problem::INVALID_BODY,
-            "run_at is a time as RFC 3339 writes it, such as 2026-11-23T12:00:00Z",
-        )
-    })
 }
 
 /// The answer to a create, after the start that it asked for. A task that was there and is finished stays so: whoever
@@ -89,63 +83,26 @@ async fn created(
     coordinator: &Coordinator,
     made: Create,
     body: &CreateBody,
-    key: Option<IdempotencyKey>,
+    start: StartOptions,
     location: impl Fn(&Key) -> String,
 ) -> Result<Response, Problem> {
-    let (status, replayed, mut task) = match made {
-        Create::Created(task) => (StatusCode::CREATED, false, task),
-        Create::Exists(task) => (StatusCode::OK, false, task),
-        Create::Replayed(task) => (StatusCode::OK, true, task),
-        Create::Differs(task) => {
-            return Err(Problem::new(
-                problem::INPUT_DIFFERS,
-                format!("the task {} is there with another input; choose another id", task.key),
-            ));
-        }
-        Create::ReplayedDeleted(key) => {
-            return Err(Problem::new(
-                problem::UNKNOWN_TASK,
-                format!(
-                    "this request was carried out before, and its task {key} has been deleted; use a fresh key"
-                ),
-            ));
-        }
-        Create::KeyReused => {
-            return Err(Problem::new(
-                problem::IDEMPOTENCY_KEY_REUSED,
-                "this Idempotency-Key was used before for another request; use a fresh one for a new request",
-            ));
-        }
-    };
+    let (made, mut task) = creation::made(made)?;
     let location = location(&task.key);
     if starts(body) {
-        task = started(coordinator, task, key)
+        task = started(coordinator, &task.key, start)
             .await
             .map_err(|problem| Problem { location: Some(location.clone()), ..problem })?;
     }
+    let status = if made == Made::New { StatusCode::CREATED } else { StatusCode::OK };
     let location = HeaderValue::try_from(location).expect("a path is a header value");
     let answer = (status, [(header::LOCATION, location)], Json(convert::task(task))).into_response();
-    Ok(if replayed { idempotency::replayed(answer) } else { answer })
+    Ok(if made == Made::Replayed { idempotency::replayed(answer) } else { answer })
 }
 
-/// Starts what was created by the same request. Sent again under its key, it completes what is missing and no more.
-async fn started(
-    coordinator: &Coordinator,
-    task: Task,
-    key: Option<IdempotencyKey>,
-) -> Result<Task, Problem> {
-    let options = StartOptions { policy: Policy::Once, idempotency: key, call: Call::CreateAndStart };
-    let start = async {
-        coordinator.start(&task.key, options).await?;
-        coordinator.task(&task.key).await
-    };
-    start.await.map_err(|error| {
-        let problem = Problem::from(error);
-        Problem {
-            detail: format!("the task {} is there, but was not started: {}", task.key, problem.detail),
-            ..problem
-        }
-    })
+/// The record after the start of what was created by the same request.
+async fn started(coordinator: &Coordinator, key: &Key, options: StartOptions) -> Result<Task, Problem> {
+    creation::start(coordinator, key, options).await?;
+    coordinator.task(key).await.map_err(|error| creation::not_started(key, error))
 }
 
 /// `GET /tasks/{app}/{model}/{id}`

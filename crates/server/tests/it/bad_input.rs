@@ -1,5 +1,7 @@
 //! Bad input: each a problem with a stable code, and nothing is created.
 
+use std::collections::BTreeSet;
+
 use soloist::limits;
 
 use crate::{
@@ -93,9 +95,31 @@ async fn bad_input_is_a_problem_with_a_stable_code_and_nothing_is_created() {
         ("POST", "/tasks/demo/Steps", AS_JSON, r#"{"deadline_seconds":31622401}"#, 400, "invalid_body"),
         ("PUT", "/tasks/demo/Steps/1", AS_JSON, r#"{"run_at":"tomorrow"}"#, 400, "invalid_body"),
         ("POST", "/tasks/demo/Steps/1/start", AS_JSON, r#"{"policy":"again"}"#, 400, "invalid_body"),
-        // What is not there in this version.
-        ("POST", "/stream/demo/Steps/1", AS_JSON, "{}", 422, "not_supported"),
-        ("POST", "/stream/demo/Steps", AS_JSON, "{}", 422, "not_supported"),
+        // Start or attach.
+        ("POST", "/stream/demo/Nope/1", AS_JSON, "{}", 404, "unknown_model"),
+        ("POST", "/stream/demo/Steps/1", AS_JSON, "{", 400, "invalid_json"),
+        ("POST", "/stream/demo/Steps/1", NONE, "{}", 415, "unsupported_media_type"),
+        ("POST", "/stream/demo/Steps/1", AS_JSON, r#"{"count":"many"}"#, 422, "invalid_input"),
+        ("POST", "/stream/demo/Steps/1", AS_JSON, &long_input, 413, "too_large"),
+        ("POST", "/stream/demo/Steps/1?policy=rerun", AS_JSON, "{}", 400, "invalid_query"),
+        ("POST", "/stream/demo/Steps/1?policy=again", AS_JSON, "{}", 400, "invalid_query"),
+        // Sent again without a key, as a client does whose stream breaks off, these would start it once more.
+        ("POST", "/stream/demo/Steps/1?policy=restart", AS_JSON, "{}", 400, "invalid_query"),
+        ("POST", "/stream/demo/Steps/1?policy=replace", AS_JSON, "{}", 400, "invalid_query"),
+        ("POST", "/stream/demo/Steps/1?start=true", AS_JSON, "{}", 400, "invalid_query"),
+        ("POST", "/stream/demo/Steps?max_retries=1001", AS_JSON, "{}", 400, "invalid_query"),
+        ("POST", "/stream/demo/Steps?timeout_seconds=0", AS_JSON, "{}", 400, "invalid_query"),
+        ("POST", "/stream/demo/Steps?run_at=tomorrow", AS_JSON, "{}", 400, "invalid_query"),
+        ("POST", "/stream/demo/Steps?last_event_id=3", AS_JSON, "{}", 400, "invalid_cursor"),
+        ("POST", "/stream/demo/Steps", &[SSE, JSON, ("last-event-id", "x")], "{}", 400, "invalid_cursor"),
+        (
+            "POST",
+            "/stream/demo/Steps/1",
+            &[JSON, ("origin", "https://evil.example")],
+            "{}",
+            403,
+            "cross_site",
+        ),
         // Positions and parameters.
         ("GET", "/stream/demo/Steps/1", &[("last-event-id", "abc")], "", 400, "invalid_cursor"),
         ("GET", "/stream/demo/Steps/1", &[("last-event-id", "-1")], "", 400, "invalid_cursor"),
@@ -112,6 +136,8 @@ async fn bad_input_is_a_problem_with_a_stable_code_and_nothing_is_created() {
         ("GET", "/tasks?page=2", NONE, "", 400, "invalid_query"),
         ("GET", "/tasks?cursor=x", NONE, "", 400, "invalid_cursor"),
         ("GET", "/tasks/demo/Steps/1/events?after=x", NONE, "", 400, "invalid_cursor"),
+        ("GET", "/tasks/demo/Steps/1/events?wait=61", NONE, "", 400, "invalid_query"),
+        ("GET", "/tasks/demo/Steps/1/events?wait=1", NONE, "", 404, "unknown_task"),
         ("GET", "/tasks/demo/Steps/1/events?limit=1001", NONE, "", 400, "invalid_query"),
         ("POST", "/tasks/demo/Steps/1/cancel?wait=61", NONE, "", 400, "invalid_query"),
         ("POST", "/tasks/demo/Steps/1/start", AS_JSON, r#"{"policy":"twice"}"#, 400, "invalid_body"),
@@ -160,4 +186,35 @@ async fn an_empty_body_means_an_empty_object_and_nulls_ask_for_nothing() {
     assert_eq!(server.post("/tasks/demo/Steps", nulls).await.status, 201);
     let content_type = ("content-type", "Application/JSON; charset=utf-8");
     assert_eq!(server.call("POST", "/tasks/demo/Steps", &[content_type], "{}").await.status, 201);
+}
+
+#[tokio::test]
+async fn the_description_names_the_parameters_that_the_server_takes_and_no_other() {
+    let server = Server::start().await;
+    let openapi: serde_json::Value = serde_json::from_str(soloist_server::OPENAPI).unwrap();
+    let mut looked_at = 0;
+    for (path, methods) in openapi["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+            let named: BTreeSet<&str> = parameters
+                .iter()
+                .map(|p| p["$ref"].as_str().map_or(p, |r| openapi.pointer(&r[1..]).unwrap()))
+                .filter(|p| p["in"] == "query")
+                .map(|p| p["name"].as_str().unwrap())
+                .collect();
+            if named.is_empty() || method == "head" {
+                continue;
+            }
+            let key = [("{app}", "demo"), ("{model}", "Steps"), ("{id}", "x")];
+            let path = key.iter().fold(path.clone(), |path, (part, name)| path.replace(part, name));
+            let refused = server.call(&method.to_uppercase(), &format!("{path}?nonsense=1"), NONE, "").await;
+            let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+            // It says which it knows, each in backticks.
+            let known: BTreeSet<&str> =
+                detail.split('`').skip(1).step_by(2).filter(|name| *name != "nonsense").collect();
+            assert_eq!(named, known, "{method} {path}: {detail}");
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at >= 6, "{looked_at}");
 }

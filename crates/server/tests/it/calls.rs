@@ -72,6 +72,28 @@ async fn create_starts_at_once_where_it_is_asked_to_and_a_repeated_put_runs_noth
 }
 
 #[tokio::test]
+async fn a_start_and_a_create_that_starts_hand_their_trace_to_the_run_and_an_invalid_one_fails_no_call() {
+    let server = Server::start().await;
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traced = [JSON, ("traceparent", parent), ("tracestate", "a=1"), ("tracestate", "b=2")];
+    let kept = async |key: &str| {
+        let trace = server.coordinator.task(&key.parse().unwrap()).await.unwrap().trace;
+        trace.map(|trace| (trace.traceparent().to_owned(), trace.tracestate().map(str::to_owned)))
+    };
+    let given = Some((parent.to_owned(), Some("a=1,b=2".to_owned())));
+    server.call("PUT", "/tasks/demo/Hold/x", &[], "").await;
+    assert_eq!(server.call("POST", "/tasks/demo/Hold/x/start", &traced, "{}").await.status, 202);
+    assert_eq!(kept("demo/Hold/x").await, given);
+    assert_eq!(server.call("PUT", "/tasks/demo/Hold/y", &traced, r#"{"start":true}"#).await.status, 201);
+    assert_eq!(kept("demo/Hold/y").await, given);
+    assert_eq!(server.call("POST", "/tasks/demo/Hold", &traced, r#"{"start":true}"#).await.status, 201);
+    assert_eq!(kept("demo/Hold/1").await, given);
+    let invalid = [JSON, ("traceparent", "what?"), ("tracestate", "a=1")];
+    assert_eq!(server.call("PUT", "/tasks/demo/Hold/z", &invalid, r#"{"start":true}"#).await.status, 201);
+    assert_eq!(kept("demo/Hold/z").await, None);
+}
+
+#[tokio::test]
 async fn a_start_is_answered_by_what_is_true() {
     let server = Server::start().await;
     server.call("PUT", "/tasks/demo/Hold/x", &[], "").await;

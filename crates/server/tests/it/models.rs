@@ -106,6 +106,44 @@ impl StreamTask for Says {
     }
 }
 
+/// Silent until it is told to `say` something: each time it sends that as `said`. It ends when it is told to say null, or
+/// asked to stop.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Talks {}
+
+impl StreamTask for Talks {
+    const MODEL: &'static str = "Talks";
+    type Output = u32;
+
+    async fn process(self, context: Context) -> Result<u32, Failure> {
+        for said in 0.. {
+            let word = tokio::select! {
+                signal = context.wait_signal("say", LONG) => signal?,
+                () = context.cancelled() => return Err(Failure::new("Stopped", "as asked")),
+            };
+            match word {
+                Some(word) if word.as_str() != "null" => context.send("said", Data::Json(word)).await?,
+                _ => return Ok(said),
+            }
+        }
+        unreachable!("nobody says that much")
+    }
+}
+
+/// Returns the trace that it was given.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Traced {}
+
+impl StreamTask for Traced {
+    const MODEL: &'static str = "Traced";
+    type Output = Option<(String, Option<String>)>;
+
+    async fn process(self, context: Context) -> Result<Self::Output, Failure> {
+        let trace = context.trace();
+        Ok(trace.map(|trace| (trace.traceparent().to_owned(), trace.tracestate().map(str::to_owned))))
+    }
+}
+
 /// A model of which one runs at a time.
 pub(crate) struct OneAtATime;
 

@@ -33,6 +33,14 @@ async fn the_router_nests_into_any_app_under_any_path() {
     assert!(stream.body.contains("event: complete\n"), "{stream:?}");
     let again = call("POST", "/work/tasks/demo/Steps/1/start", "").await;
     assert_eq!(again.json(), json!({"started": true, "run": 2, "status": "running"}));
+    let attached = call("POST", "/work/stream/demo/Steps", r#"{"count":1}"#).await;
+    assert_eq!((attached.status, attached.header("location")), (200, Some("/work/stream/demo/Steps/2")));
+    let named = call("POST", "/work/stream/demo/Steps/x", r#"{"count":1}"#).await;
+    assert_eq!((named.status, named.header("location")), (200, Some("/work/stream/demo/Steps/x")));
+    for answer in [attached, named] {
+        let again = call("GET", answer.header("location").unwrap(), "").await;
+        assert!(again.body.contains("event: complete\n") && again.body == answer.body, "{again:?}");
+    }
     assert_eq!(call("GET", "/work/nothing", "").await.code(), "unknown_route");
     assert_eq!(call("DELETE", "/work/tasks", "").await.code(), "method_not_allowed");
     served.abort();

@@ -7,7 +7,7 @@ use soloist_server::{Exposure, Listener, ServerOptions, serve};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::models::{Fails, Finish, Hold, OneAtATime, Says, SaysComplete, Steps};
+use crate::models::{Fails, Finish, Hold, OneAtATime, Says, SaysComplete, Steps, Talks, Traced};
 
 /// No test waits longer for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -31,6 +31,8 @@ pub(crate) async fn coordinator_on(store: Arc<dyn Store>) -> Coordinator {
         .register::<SaysComplete>("demo")
         .register::<Fails>("demo")
         .register::<Says>("demo")
+        .register::<Talks>("demo")
+        .register::<Traced>("demo")
         .runner(
             ModelKey::new("demo", "One").unwrap(),
             Arc::new(OneAtATime),

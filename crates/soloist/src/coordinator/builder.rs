@@ -4,14 +4,7 @@
 //! processes have left, and only then is there a handle through which anybody could ask. Never opens two models of one
 //! name.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::sync::{Notify, Semaphore};
@@ -27,12 +20,14 @@ use super::{
 use crate::{
     Clock, Error, Result, Runner, StreamTask, SystemClock,
     clock::{BootClock, HostBootClock, SharedClock},
+    fault,
     key::ModelKey,
     lease::OnLeaseLost,
     limits,
     runner::Native,
     state::Status,
     store::{Evidence, Store},
+    sync::atomic::{AtomicBool, AtomicUsize},
     task::RunTerms,
 };
 
@@ -202,7 +197,7 @@ impl CoordinatorBuilder {
     /// the store cannot be asked.
     pub async fn open(mut self) -> Result<Coordinator> {
         self.terms.runners = self.models.iter().map(|(_, runner, _)| runner.clone()).collect();
-        let mut models = HashMap::new();
+        let mut models = BTreeMap::new();
         for (model, runner, options) in self.models {
             let model = model?;
             let max_concurrent = options.max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
@@ -219,6 +214,7 @@ impl CoordinatorBuilder {
         }
         let served = offered(&models);
         let membership = node::join(&*self.store, &self.terms, served, self.clock.now()).await?;
+        fault::point("core:open-joined");
         let inner = Arc::new(Inner {
             store: self.store,
             clock: self.clock,
@@ -242,7 +238,9 @@ impl CoordinatorBuilder {
         // A restart waits for no lease: what is certainly dead is taken over before anybody is answered.
         let evidence = if inner.store.can_be_away() { Evidence::Certain } else { Evidence::Lease };
         inner.store.bury(evidence).await?;
+        fault::point("core:open-buried");
         inner.settle_orphans().await;
+        fault::point("core:open-settled");
         let background = inner.closing.child_token();
         for part in [
             inner.clone().rejoin().boxed(),

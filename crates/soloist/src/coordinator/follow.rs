@@ -7,10 +7,7 @@
 //!
 //! Never decides what is true: the log and the rows are read, whatever the hint was.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Notify, watch};
 
@@ -18,10 +15,12 @@ use super::Inner;
 use crate::{
     Key, Status, Timestamp,
     event::Batch,
+    fault,
     hub::TopicUse,
     lease::RunLease,
     limits,
     store::{EventRange, QueuedClaim, StoreError, StoreResult, Waiting},
+    sync::atomic::Ordering,
     task::Seq,
 };
 
@@ -40,6 +39,7 @@ impl Looks {
         // Many commits, one look.
         tokio::time::sleep(limits::FOLLOW_EVERY).await;
         tokio::select! {
+            biased;
             _ = self.changes.changed() => {}
             () = self.asked.notified() => {}
             () = tokio::time::sleep(wait.min(limits::FOLLOW_ANYWAY)) => {}
@@ -98,7 +98,9 @@ impl Inner {
         }
         let (mut waiting, now) = (self.store.waiting().await?, self.clock.now());
         if waiting.next_due.is_some_and(|due_at| due_at <= now) {
+            fault::point("core:ripen-before");
             while self.store.ripen(now).await? {}
+            fault::point("core:ripen-after");
             waiting = Waiting { ready: true, ..self.store.waiting().await? };
         }
         if waiting.owed {
@@ -204,6 +206,7 @@ impl Inner {
             let models = models.collect();
             let _taking = self.taking.lock().await;
             let claim = QueuedClaim { node: session.node.clone(), models, at: self.clock.now() };
+            fault::point("core:queued-claim-before");
             let Some((key, won)) = self.store.claim_queued(claim).await? else {
                 for (model, _) in &slots {
                     if let Some(model) = self.models.get(model) {
@@ -212,6 +215,7 @@ impl Inner {
                 }
                 return Ok(());
             };
+            fault::point("core:queued-claim-won");
             let own = slots.iter().position(|(model, _)| *model == key.model_key());
             let (_, slot) = slots.swap_remove(own.expect("only models that were asked for are claimed"));
             drop(slots);

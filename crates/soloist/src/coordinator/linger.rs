@@ -4,15 +4,15 @@
 //! [`limits::LINGER_MAX_TASKS`] tasks or [`limits::LINGER_MAX_BYTES`] are kept (the oldest go first). Never decides what a
 //! viewer gets: whoever comes later is served from the store.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{hub::TopicUse, limits};
+use crate::{
+    hub::TopicUse,
+    limits,
+    sync::{Mutex, MutexGuard},
+};
 
 pub(super) struct Linger {
     duration: Duration,

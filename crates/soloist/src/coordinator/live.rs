@@ -6,10 +6,7 @@
 //!
 //! Never decides who wins: the store does.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
-};
+use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -17,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::node::Session;
 use crate::{
     Key, Result,
+    chance::Map,
     lease::RunLease,
     state::Status,
+    sync::{Mutex, MutexGuard},
     task::{Epoch, Run, Start, StartOptions},
 };
 
@@ -29,10 +28,19 @@ pub(super) struct Live {
 
 #[derive(Default)]
 struct Tables {
-    runs: HashMap<Key, Arc<LiveRun>>,
-    gates: HashMap<Key, Gate>,
+    runs: Map<Key, Arc<LiveRun>>,
+    gates: Map<Key, Gate>,
     /// Attempts that were stopped here without an ending on record, until somebody has settled them.
-    stopped: HashMap<Key, Epoch>,
+    stopped: Map<Key, Epoch>,
+}
+
+impl Tables {
+    /// An attempt was stopped here without an ending on record. One whose claim was answered late may end after a newer one,
+    /// of which nothing is forgotten.
+    fn stop(&mut self, key: &Key, epoch: Epoch) {
+        let newest = self.stopped.entry(key.clone()).or_insert(epoch);
+        *newest = epoch.max(*newest);
+    }
 }
 
 /// The starts of one key that wait, while one trip of that key is under way.
@@ -203,7 +211,8 @@ impl Live {
     }
 
     /// A claim has won; a cancel that overtook the news of it is delivered. An older run of the key that is just
-    /// ending is replaced.
+    /// ending is replaced. The news may also be so late that a newer run is held: that one stays, and this one ends
+    /// without being known here.
     pub(super) fn hold(&self, run: Arc<LiveRun>) {
         let mut tables = self.lock();
         let key = run.lease.key().clone();
@@ -213,7 +222,9 @@ impl Live {
         {
             run.cancel(reason);
         }
-        tables.runs.insert(key, run);
+        if tables.runs.get(&key).is_none_or(|held| held.lease.epoch() < run.lease.epoch()) {
+            tables.runs.insert(key, run);
+        }
     }
 
     /// Whether this process runs the task, or may just have claimed it.
@@ -242,7 +253,7 @@ impl Live {
         let mut tables = self.lock();
         let (key, epoch) = (run.lease.key(), run.lease.epoch());
         if !ended {
-            tables.stopped.insert(key.clone(), epoch);
+            tables.stop(key, epoch);
         } else if tables.stopped.get(key).is_some_and(|stopped| *stopped <= epoch) {
             tables.stopped.remove(key);
         }
@@ -271,5 +282,21 @@ impl Live {
         {
             live.signals.send_modify(|n| *n += 1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_attempt_that_ends_late_does_not_hide_that_a_newer_one_was_stopped() {
+        let (live, key) = (Live::default(), "a/b/c".parse().unwrap());
+        for epoch in [4, 2] {
+            live.lock().stop(&key, Epoch(epoch));
+        }
+        assert!(live.was_stopped(&key, Epoch(4)));
+        live.settled(&key);
+        assert!(!live.was_stopped(&key, Epoch(4)));
     }
 }

@@ -10,19 +10,15 @@ mod follow;
 mod linger;
 mod live;
 mod node;
+mod pages;
+mod pulse;
 mod settle;
 mod start;
 mod supervise;
 mod takeover;
+mod trust;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{
@@ -38,17 +34,19 @@ use self::{
 use crate::{
     Error, Json, Key, NodeId, Result, Runner,
     clock::SharedClock,
-    event::Event,
-    hub::Hub,
+    fault,
+    hub::{For, Hub},
     key::ModelKey,
     limits,
     state::Policy,
-    store::{EventRange, Served, Signalled, Store},
+    store::{Served, Signalled, Store},
     subscription::{Arrival, SubscribeOptions, Subscribed},
-    task::{Create, Delete, NewTask, Run, RunTerms, Seq, Start, StartOptions, Task, TaskFilter, TaskPage},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    task::{Create, Delete, NewTask, Run, RunTerms, Start, StartOptions, Task, TaskFilter, TaskPage},
 };
 
 pub use self::builder::{CoordinatorBuilder, ModelOptions, OnTimeout, Retention};
+pub use self::pages::EventPage;
 pub use self::settle::{Cancel, CancelOptions};
 
 /// What this process has in hand, by count. All but `viewers` and `kept` are zero when it is idle; `kept` falls to
@@ -80,15 +78,6 @@ pub enum Readiness {
     NoStore,
 }
 
-/// A page of a task's log.
-#[derive(Debug, Clone)]
-pub struct EventPage {
-    /// The events.
-    pub events: Vec<Event>,
-    /// The seq of the task's newest event.
-    pub last_seq: Seq,
-}
-
 struct Model {
     runner: Arc<dyn Runner>,
     slots: Arc<Semaphore>,
@@ -103,7 +92,7 @@ struct Inner {
     clock: SharedClock,
     terms: Terms,
     membership: Membership,
-    models: HashMap<ModelKey, Model>,
+    models: BTreeMap<ModelKey, Model>,
     hub: Arc<Hub>,
     live: Live,
     linger: Linger,
@@ -162,7 +151,10 @@ impl Coordinator {
             }
             None => self.inner.served_elsewhere(task.id.model_key()).await?,
         };
-        Ok(self.inner.store.create(task.under(terms), self.inner.clock.now()).await?)
+        fault::point("core:create-before");
+        let created = self.inner.store.create(task.under(terms), self.inner.clock.now()).await?;
+        fault::point("core:create-after");
+        Ok(created)
     }
 
     /// Starts a task, unless it is active. Of any number of concurrent calls exactly one is told
@@ -220,21 +212,6 @@ impl Coordinator {
         Ok(self.inner.store.list(filter).await?)
     }
 
-    /// A page of a task's log after a seq, at most `limit` events (and [`limits::PAGE_MAX_EVENTS`]).
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] `unknown_task`; [`Error::Unavailable`].
-    pub async fn events(&self, key: &Key, after: Seq, limit: usize) -> Result<EventPage> {
-        let last_seq = self.task(key).await?.last_seq;
-        let range = EventRange {
-            after,
-            until: last_seq,
-            max_events: limit.clamp(1, limits::PAGE_MAX_EVENTS),
-            max_bytes: limits::PAGE_MAX_BYTES,
-        };
-        Ok(EventPage { events: self.inner.store.events(key, range).await?, last_seq })
-    }
-
     /// Deletes a task with its events, unless it is active. Its viewers are told that the stream is over. Where `run` is
     /// named, only if that is its last run and has ended: whoever has read the record and finds it old deletes what it
     /// read, and not what was started since.
@@ -244,7 +221,9 @@ impl Coordinator {
     pub async fn delete(&self, key: &Key, run: Option<Run>) -> Result<Delete> {
         let (inner, key) = (self.inner.clone(), key.clone());
         self.detached(async move {
+            fault::point("core:delete-before");
             let deleted = inner.store.delete(&key, run, inner.clock.now()).await?;
+            fault::point("core:delete-after");
             if deleted == Delete::Deleted {
                 inner.hub.delete(&key);
             }
@@ -275,7 +254,9 @@ impl Coordinator {
         }
         let (inner, key, name) = (self.inner.clone(), key.clone(), name.to_owned());
         self.detached(async move {
+            fault::point("core:signal-before");
             let signalled = inner.store.signal(&key, &name, data, inner.clock.now()).await?;
+            fault::point("core:signal-after");
             if let Signalled::Recorded { run, .. } = signalled {
                 inner.live.signalled(&key, run);
             }
@@ -353,6 +334,7 @@ impl Coordinator {
         let inner = &self.inner;
         inner.draining.cancel();
         inner.tasks.close();
+        fault::point("core:drain-begun");
         let node = self.node();
         let beside = inner.store.beside(&node);
         if let Ok(Ok(true)) = tokio::time::timeout(limits::READY_WAIT.min(grace), beside).await {
@@ -365,6 +347,7 @@ impl Coordinator {
                 tracing::warn!("some runs could not be ended on record; the next start on this store will");
             }
         }
+        fault::point("core:drain-waited");
         inner.closing.cancel();
         inner.linger.clear();
         if inner.stuck.load(Ordering::Relaxed) > 0 {
@@ -375,8 +358,7 @@ impl Coordinator {
                 "work has not let go; other processes take it over when the lease is over"
             );
         }
-        let leaving = inner.clone();
-        let _ = tokio::task::spawn_blocking(move || leaving.membership.leave()).await;
+        inner.membership.leave().await;
     }
 
     /// Carries a call out to its end, even if its caller goes away.
@@ -401,11 +383,28 @@ impl Inner {
 
     async fn ended(&self, key: &Key, run: Run) -> Result<Task> {
         let (arrival, task) = self.arrive(key).await?;
+        // A task that was created anew under a deleted key is pending, with the number of a run that is over.
         if task.run == run
+            && task.status != crate::Status::Pending
             && let Subscribed::Stream(mut subscription) =
                 arrival.place(task, crate::From::Tail, false).await?
         {
-            while subscription.next().await?.is_some() {}
+            loop {
+                match tokio::time::timeout(limits::FOLLOW_ANYWAY, subscription.next()).await {
+                    Ok(next) => {
+                        if next?.is_none() {
+                            break;
+                        }
+                    }
+                    // Deleted and created anew between two looks, its log has nothing more of this run.
+                    Err(_) => {
+                        let task = self.task(key).await?;
+                        if task.run != run || !task.status.is_active() {
+                            return Ok(task);
+                        }
+                    }
+                }
+            }
         }
         self.task(key).await
     }
@@ -422,13 +421,13 @@ impl Inner {
 
     /// Lets a viewer in. The wake-up first, then the record: what changes in between is seen by one of the two.
     async fn arrive(&self, key: &Key) -> Result<(Arrival, Task)> {
-        let mut topic = self.hub.topic(key);
+        let mut topic = self.hub.topic(key, For::Viewer);
         let seen = topic.seen();
         let task = self.task(key).await?;
         if task.last_seq < seen {
             // The store has lost what was kept of this log; see the look at logs in `follow`.
             self.hub.delete(key);
-            topic = self.hub.topic(key);
+            topic = self.hub.topic(key, For::Viewer);
         }
         let arrival = Arrival {
             topic,
@@ -467,7 +466,7 @@ impl Inner {
 }
 
 /// The models that this process offers to the others.
-fn offered(models: &HashMap<ModelKey, Model>) -> Vec<Served> {
+fn offered(models: &BTreeMap<ModelKey, Model>) -> Vec<Served> {
     let offered = models.iter().filter(|(key, _)| !key.is_own());
     offered
         .map(|(key, model)| Served {

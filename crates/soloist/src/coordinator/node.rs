@@ -1,32 +1,32 @@
 //! This process as a node: its lease, its heartbeat, and what it does when that fails.
 //!
 //! Decides: when this process believes that it is alive ([`Session::trusted`]), when its work is asked to stop, dropped,
-//! and when the process ends with it (the stages of [`crate::lease`]). Two OS threads see to that, so that neither a busy
-//! runtime nor a store that hangs can hold it up: one renews the lease, the other watches the clock.
+//! and when the process ends with it (the stages of [`crate::lease`]). `pulse` sees to that.
 //!
 //! A session that has once left its trust window is over: its attempts come to their end, and the process joins again
 //! under a fresh name. Never decides who is dead; the store does.
 
-use std::{
-    sync::{
-        Arc, RwLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-        mpsc,
-    },
-    thread,
-    time::Duration,
-};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Inner, offered};
+use super::{
+    Inner, offered,
+    pulse::{Leave, Pulse},
+    trust::Trust,
+};
 use crate::{
     NodeId, Result, Runner,
     clock::SharedBootClock,
+    fault,
     lease::{OnLeaseLost, Stage, part},
     limits,
-    store::{Heartbeat, NewNode, Renewal},
+    store::{NewNode, Renewal, StoreResult},
+    sync::{
+        RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 /// The time for which this process is one node.
@@ -34,8 +34,7 @@ pub(super) struct Session {
     pub(super) node: NodeId,
     lease: Duration,
     clock: SharedBootClock,
-    /// When the last good heartbeat was sent, in nanoseconds since the boot.
-    sent: AtomicU64,
+    trust: Trust,
     /// The last heartbeat found no store.
     missed: AtomicBool,
     /// Work is asked to stop; no more claims.
@@ -58,17 +57,15 @@ impl Session {
 
     /// Whether this node's runs are certainly its own.
     pub(super) fn trusted(&self) -> bool {
-        self.stage() == Stage::Trusted && !self.stop.is_cancelled()
+        self.trust.is_held(|| self.clock.now())
     }
 
     fn stage(&self) -> Stage {
-        let sent = Duration::from_nanos(self.sent.load(Ordering::Acquire));
-        Stage::of(self.clock.now().saturating_sub(sent), self.lease)
+        self.trust.stage(|| self.clock.now())
     }
 
     fn renewed(&self, sent: Duration) {
-        let nanos = u64::try_from(sent.as_nanos()).unwrap_or(u64::MAX);
-        self.sent.fetch_max(nanos, Ordering::AcqRel);
+        self.trust.renewed(sent, || self.clock.now());
         for runner in &*self.runners {
             runner.lease_renewed(sent + part(self.lease, limits::LEASE_DROP_PERCENT));
         }
@@ -103,16 +100,8 @@ pub(super) struct Membership {
 
 struct Present {
     session: Arc<Session>,
-    /// To the thread that has the heartbeat: leave, and say so. Hung up: stop.
-    leave: mpsc::Sender<mpsc::Sender<()>>,
-}
-
-/// Asks the thread that has a heartbeat to leave. Blocks until it has, or cannot.
-fn leave(leave: &mpsc::Sender<mpsc::Sender<()>>) {
-    let (said, answer) = mpsc::channel();
-    if leave.send(said).is_ok() {
-        let _ = answer.recv_timeout(limits::GIVE_UP_WAIT);
-    }
+    /// To who has the heartbeat.
+    leave: Leave,
 }
 
 impl Drop for Present {
@@ -126,17 +115,17 @@ impl Membership {
         self.present.read().expect("no code panics while it holds the session").session.clone()
     }
 
-    /// Leaves the store: nobody has to wait for this node's lease. Blocks until it is on record, or cannot be.
-    pub(super) fn leave(&self) {
+    /// Leaves the store: nobody has to wait for this node's lease. Returns when it is on record, or cannot be.
+    pub(super) async fn leave(&self) {
         let heartbeat = self.present.read().expect("no code panics while it holds the session").leave.clone();
-        leave(&heartbeat);
+        heartbeat.leave().await;
     }
 
     /// Renews the lease no more, and leaves it to run out.
     pub(super) fn abandon(&self) {
         let mut present = self.present.write().expect("no code panics while it holds the session");
-        // The thread that has the heartbeat ends where nobody can ask it any more.
-        present.leave = mpsc::channel().0;
+        // Who has the heartbeat ends where nobody can ask for anything any more.
+        present.leave = Leave::nobody();
     }
 
     /// Goes on under another name; returns what was until now.
@@ -173,94 +162,105 @@ async fn present(
 ) -> Result<Present> {
     let node = NodeId::random();
     let mut sent = terms.clock.now();
-    let mut heartbeat = store.join(NewNode { id: node.clone(), lease: terms.lease, models, at }).await?;
+    let mut pulse =
+        Pulse::of(store.join(NewNode { id: node.clone(), lease: terms.lease, models, at }).await?);
     // A store that was away may have taken long to let it in: then a renewal is due already.
     let clock = terms.clock.clone();
     if clock.now().saturating_sub(sent) >= part(terms.lease, limits::LEASE_RENEW_PERCENT) {
         sent = clock.now();
-        let renewing = tokio::task::spawn_blocking(move || (heartbeat.renew(), heartbeat));
-        let (renewal, renewed) = renewing.await.map_err(|_| crate::Error::Closed)?;
+        let (renewal, renewed) = pulse.renew().await?;
         if renewal? == Renewal::Dead {
             return Err(crate::Error::Unavailable {
                 message: "the lease was over before the store had answered".to_owned(),
             });
         }
-        heartbeat = renewed;
+        pulse = renewed;
     }
+    let stop = CancellationToken::new();
     let session = Arc::new(Session {
         node,
         lease: terms.lease,
         clock: terms.clock.clone(),
-        sent: AtomicU64::new(0),
+        trust: Trust::new(terms.lease, sent, stop.clone()),
         missed: AtomicBool::new(false),
-        stop: CancellationToken::new(),
+        stop,
         drop: CancellationToken::new(),
         runners: terms.runners.clone(),
         working: AtomicUsize::new(0),
         closed: AtomicBool::new(false),
     });
     session.renewed(sent);
-    let (leave, asked) = mpsc::channel();
-    let (beating, watched) = (session.clone(), session.clone());
-    let on_lease_lost = terms.on_lease_lost;
-    let no_thread = |error: std::io::Error| crate::Error::Unavailable {
-        message: format!("this process cannot start a thread for its heartbeat: {error}"),
-    };
-    let thread = |name: &str| thread::Builder::new().name(name.to_owned());
-    thread("soloist-beat").spawn(move || beat(&beating, heartbeat, &asked)).map_err(no_thread)?;
-    thread("soloist-lease").spawn(move || watch(&watched, on_lease_lost)).map_err(no_thread)?;
+    let leave =
+        pulse.keep(session.clone(), terms.on_lease_lost).map_err(|error| crate::Error::Unavailable {
+            message: format!("this process cannot start a thread for its heartbeat: {error}"),
+        })?;
     Ok(Present { session, leave })
 }
 
-/// Renews the lease until it is told to leave, hung up on, or dead.
-fn beat(session: &Session, mut heartbeat: Box<dyn Heartbeat>, asked: &mpsc::Receiver<mpsc::Sender<()>>) {
-    let mut wait = part(session.lease, limits::LEASE_RENEW_PERCENT);
-    let mut missed = false;
-    loop {
-        match asked.recv_timeout(wait) {
-            Ok(said) => {
-                if let Err(error) = heartbeat.leave() {
-                    tracing::warn!(node = %session.node, %error, "could not leave the store; the lease will run out");
-                }
-                let _ = said.send(());
-                return;
-            }
-            Err(mpsc::RecvTimeoutError::Disconnected) => return,
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-        }
-        let sent = session.clock.now();
-        wait = part(session.lease, limits::LEASE_RENEW_PERCENT);
-        let renewal = heartbeat.renew();
+/// What is made of the answers to a session's heartbeats.
+#[derive(Default)]
+pub(super) struct Beats {
+    missed: bool,
+    sent: Duration,
+}
+
+impl Beats {
+    /// The wait before the first one.
+    pub(super) fn first(session: &Session) -> Duration {
+        part(session.lease, limits::LEASE_RENEW_PERCENT)
+    }
+
+    /// A heartbeat is sent now.
+    pub(super) fn send(&mut self, session: &Session) {
+        self.sent = session.clock.now();
+    }
+
+    /// What it was answered. Goes on with the wait before the next one; there is none where the node is dead.
+    pub(super) fn answered(
+        &mut self,
+        session: &Session,
+        renewal: StoreResult<Renewal>,
+    ) -> ControlFlow<(), Duration> {
         session.missed.store(renewal.is_err(), Ordering::Release);
         match renewal {
             Ok(Renewal::Renewed) => {
-                // Who was stopped for so long has left its trust window unseen, and others have acted on that.
-                if session.stage() >= Stage::Stop {
-                    session.stop.cancel();
-                }
-                session.renewed(sent);
-                if std::mem::take(&mut missed) {
+                session.renewed(self.sent);
+                if std::mem::take(&mut self.missed) {
                     tracing::info!(node = %session.node, "the lease is renewed again");
                 }
+                ControlFlow::Continue(part(session.lease, limits::LEASE_RENEW_PERCENT))
             }
             Ok(Renewal::Dead) => {
                 tracing::error!(node = %session.node, "the store holds this node for dead; its work stops, and it joins again");
-                return session.lost();
+                session.lost();
+                ControlFlow::Break(())
             }
             Err(error) => {
-                if !std::mem::replace(&mut missed, true) {
+                if !std::mem::replace(&mut self.missed, true) {
                     tracing::warn!(node = %session.node, %error, "the lease could not be renewed; it is tried again");
                 }
-                wait = part(session.lease, limits::LEASE_RETRY_PERCENT);
+                ControlFlow::Continue(part(session.lease, limits::LEASE_RETRY_PERCENT))
             }
         }
     }
 }
 
-/// Takes the session through the stages of its lease.
-fn watch(session: &Session, on_lease_lost: OnLeaseLost) {
-    let mut dropped_at = None;
-    while !session.closed.load(Ordering::Acquire) {
+/// Takes a session through the stages of its lease, look by look.
+pub(super) struct Watch {
+    on_lease_lost: OnLeaseLost,
+    dropped_at: Option<Duration>,
+}
+
+impl Watch {
+    pub(super) fn new(on_lease_lost: OnLeaseLost) -> Self {
+        Self { on_lease_lost, dropped_at: None }
+    }
+
+    /// One look. Goes on with the wait before the next one; there is none where the session is over.
+    pub(super) fn look(&mut self, session: &Session) -> ControlFlow<(), Duration> {
+        if session.closed.load(Ordering::Acquire) {
+            return ControlFlow::Break(());
+        }
         let (now, stage) = (session.clock.now(), session.stage());
         if stage >= Stage::Stop && !session.stop.is_cancelled() {
             session.stop.cancel();
@@ -272,11 +272,12 @@ fn watch(session: &Session, on_lease_lost: OnLeaseLost) {
         if session.drop.is_cancelled() {
             // Late, it takes all stages at once; what was just dropped still has the time between the last two.
             let grace = part(session.lease, limits::LEASE_ABORT_PERCENT - limits::LEASE_DROP_PERCENT);
-            if now.saturating_sub(*dropped_at.get_or_insert(now)) >= grace {
-                return end(session, on_lease_lost);
+            if now.saturating_sub(*self.dropped_at.get_or_insert(now)) >= grace {
+                end(session, self.on_lease_lost);
+                return ControlFlow::Break(());
             }
         }
-        thread::sleep(limits::LEASE_LOOK.min(part(session.lease, limits::LEASE_RETRY_PERCENT)));
+        ControlFlow::Continue(limits::LEASE_LOOK.min(part(session.lease, limits::LEASE_RETRY_PERCENT)))
     }
 }
 
@@ -309,8 +310,9 @@ impl Inner {
             while leaving.try_join_next().is_some() {}
             let session = self.session();
             tokio::select! {
-                () = session.stop.cancelled() => {}
+                biased;
                 () = self.closing.cancelled() => return,
+                () = session.stop.cancelled() => {}
             }
             // What its attempts can still end themselves they end; the lease may be good for that. It may also be good again
             // for ever: work that does not let go then is dropped as after any other request to stop.
@@ -318,17 +320,20 @@ impl Inner {
             let in_time = || self.terms.clock.now().saturating_sub(asked_at) < limits::CANCEL_GRACE;
             while in_time() && session.working.load(Ordering::Acquire) > 0 && !session.drop.is_cancelled() {
                 tokio::select! {
+                    biased;
+                    () = self.closing.cancelled() => return,
                     () = session.drop.cancelled() => {}
                     () = tokio::time::sleep(limits::LEASE_LOOK) => {}
-                    () = self.closing.cancelled() => return,
                 }
             }
             session.drop.cancel();
             let mut is_said = false;
             loop {
+                fault::point("core:rejoin-before");
                 let models = offered(&self.models);
                 match present(&*self.store, &self.terms, models, self.clock.now()).await {
                     Ok(next) => {
+                        fault::point("core:rejoin-after");
                         tracing::info!(was = %session.node, node = %next.session.node, "joined again");
                         leaving.spawn(self.clone().let_go(self.membership.replace(next)));
                         self.sweep.notify_one();
@@ -341,8 +346,9 @@ impl Inner {
                     }
                 }
                 tokio::select! {
-                    () = tokio::time::sleep(limits::REJOIN_EVERY) => {}
+                    biased;
                     () = self.closing.cancelled() => return,
+                    () = tokio::time::sleep(limits::REJOIN_EVERY) => {}
                 }
             }
         }
@@ -364,6 +370,6 @@ impl Inner {
             }
             tokio::time::sleep(limits::LEASE_LOOK).await;
         }
-        let _ = tokio::task::spawn_blocking(move || leave(&old.leave)).await;
+        old.leave.clone().leave().await;
     }
 }

@@ -11,7 +11,7 @@ use super::{Inner, unknown_task};
 use crate::{
     Error, Failure, Key, Result, Status,
     event::{self, Batch, Ending},
-    limits,
+    fault, limits,
     state::{Command, EpochChange, Logged, Move, Refusal, next},
     store::{Applied, Change, Current, Rerun, Transition, Writer},
     task::{NextRun, Run},
@@ -111,7 +111,10 @@ impl Inner {
                 Status::Cancelling => Change::Cancelling { reason: reason.clone(), rerun },
                 _ => Change::Cancelled { reason: reason.clone(), rerun },
             };
-            match self.settle(key, &Current::from(&task), step, change, None).await? {
+            fault::point("core:cancel-before");
+            let settled = self.settle(key, &Current::from(&task), step, change, None).await?;
+            fault::point("core:cancel-after");
+            match settled {
                 Settled::Done if step.to == Status::Cancelling => {
                     self.live.cancel(key, task.epoch, reason);
                     return Ok(Cancel::Cancelling { run: task.run });

@@ -9,13 +9,16 @@
 //! leaves no task running with nobody running it. Never: a check that decides a later write. The slot is reserved
 //! before the claim and given back if it lost; a start that finds none free, or whose model is served by other nodes
 //! only, goes to the queue by the same claim. A start under an idempotency key shares its trip with nobody: what that
-//! key was told before only the store knows.
+//! key was told before only the store knows. Of those that share a trip the first one's options are asked with, its trace
+//! among them.
 //!
 //! A start that asks for one more run of an active task notes so on its row, by the same claim. When the active run has
 //! ended, whoever looks next begins the one after it, by a claim that names the run that has ended: so it is begun once, and
 //! also where the process dies that was asked. A start that replaces an active run also cancels that run, by its number.
+//! Where the whole task is cancelled or deleted before the promised run begins, no run ever gets its number: so of all
+//! starts one at the most is told that it has started a run.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -27,13 +30,15 @@ use super::{
     unknown_task,
 };
 use crate::{
-    Error, Json, Key, Result,
+    Error, Json, Key, Result, fault,
+    hub::For,
     idempotency::Idempotency,
     lease::RunLease,
     limits,
     state::{Place, Policy, Status},
-    store::{Claim, ClaimRequest, Current, StoreResult},
-    task::{Run, Start, StartOptions},
+    store::{Claim, ClaimRequest, Current, EventRange, StoreResult},
+    sync::atomic::Ordering,
+    task::{NextRun, Run, Start, StartOptions},
 };
 
 /// The reason of the end of a run that was replaced.
@@ -45,8 +50,11 @@ impl Inner {
         let (answer, replaced, next, is_first) = match self.ask(key, options).await? {
             Start::Next { run, active, is_first, .. } if is_replacing => (None, active, run, is_first),
             // Its first use may have come no further than to the promise.
-            replay @ Start::Replayed { started: false, run, .. } if is_replacing && run > 1 => {
-                (Some(replay), run - 1, run, false)
+            replay @ Start::Replayed { started: false, run, .. } if is_replacing => {
+                match self.promised_after(key, run).await? {
+                    Some(active) => (Some(replay), active, run, false),
+                    None => return Ok(replay),
+                }
             }
             answer => return Ok(answer),
         };
@@ -61,7 +69,9 @@ impl Inner {
         // Also where it is not the first: the one that was may have died before it came to this.
         let options = CancelOptions { reason: Some(REPLACED.to_owned()), run: Some(active) };
         self.cancel(key, options).await?;
+        fault::point("core:replace-cancelled");
         tokio::select! {
+            biased;
             ended = self.ended(key, active) => drop(ended?),
             // What was promised is on record, and is kept by another process.
             () = self.draining.cancelled() => return Err(Error::Closed),
@@ -69,13 +79,38 @@ impl Inner {
         Ok(match self.begin_after(key, active).await? {
             // It has begun; by now it may be over, or replaced itself.
             Start::AlreadyActive { run, .. } | Start::AlreadyFinished { run, .. }
-                if is_first && run >= next =>
+                if is_first && (run == next || run > next && self.has_begun(key, next).await?) =>
             {
                 Start::Started { run: next }
             }
-            // The whole task was cancelled meanwhile, perhaps.
+            // The whole task was cancelled or deleted meanwhile: the promise was taken back, and no run has that number.
             answer => answer,
         })
+    }
+
+    /// The run after which a run that was promised is to begin; none where it has begun, or the promise was taken back.
+    async fn promised_after(&self, key: &Key, promised: Run) -> Result<Option<Run>> {
+        let row = self.store.rows(vec![key.clone()]).await?.into_iter().flatten().next();
+        let stands = |row: &Current| row.next_run != NextRun::None && row.following_run() == promised;
+        Ok(row.filter(stands).map(|row| row.run))
+    }
+
+    /// Whether a run that is older than the newest one has begun: then its end stands in the log, whose events are in the
+    /// order of their runs. Where the task was deleted meanwhile nobody knows, and it counts as one that has not.
+    async fn has_begun(&self, key: &Key, run: Run) -> Result<bool> {
+        let mut after = 0;
+        let mut until = self.task(key).await?.last_seq;
+        while after < until {
+            let middle = after.midpoint(until);
+            let range = EventRange { after: middle, until, max_events: 1, max_bytes: 1 };
+            match self.store.events(key, range).await?.first() {
+                Some(event) if event.run == run => return Ok(true),
+                Some(event) if event.run < run => after = event.seq,
+                // What a deleted task of that key has left is no more to be read.
+                _ => until = middle,
+            }
+        }
+        Ok(false)
     }
 
     /// Begins the run that was asked for while the one that has now ended was active, unless it was begun already.
@@ -83,8 +118,11 @@ impl Inner {
         // A run that is just claimed is on record before it is known here: its cancel would find nobody, and a comparison of
         // the record with what runs here would begin it once more.
         let _taking = self.taking.lock().await;
+        // Whoever asked for it may be many, or gone: it is part of nobody's trace.
         let options = StartOptions::default();
+        fault::point("core:next-before");
         let Answers { first, others } = self.ask_store(key, &options, Some(ended)).await?;
+        fault::point("core:next-begun");
         if matches!(first, Ok(Start::Started { .. })) { others } else { first }
     }
 
@@ -159,15 +197,19 @@ impl Inner {
             after,
             max_total: model.and_then(|model| model.options.max_concurrent_total),
             idempotency: idempotency.map(|key| Idempotency::start(key, options.call, options.policy)),
+            trace: options.trace.clone(),
             at: self.clock.now(),
         };
+        fault::point("core:claim-before");
         let lost = match self.store.claim(request).await? {
             Claim::Won(won) => {
+                fault::point("core:claim-won");
                 let slot = slot.expect("a claim without a slot goes to the queue");
                 let lease = RunLease::from_claim(key.clone(), session.node.clone(), &won);
                 return Ok(self.begin(session, lease, won.input, slot));
             }
             Claim::Queued(row) => {
+                fault::point("core:claim-queued");
                 // Not what waits for its time; that holds up nobody.
                 if let (Some(model), None) = (model, &slot) {
                     model.is_waited_for.store(true, Ordering::Relaxed);
@@ -178,6 +220,7 @@ impl Inner {
             }
             Claim::Active(row) => active(row),
             Claim::Rerun { current, first } => {
+                fault::point("core:claim-noted");
                 return Ok(Answers {
                     first: Ok(one_more(&current, first)),
                     others: Ok(one_more(&current, false)),
@@ -214,10 +257,11 @@ impl Inner {
                 since: Some(lease.since()),
             }),
         };
-        let topic = self.hub.topic(lease.key());
+        let topic = self.hub.topic(lease.key(), For::Run);
         topic.run_begins(lease.epoch(), lease.start_seq());
         let run = Arc::new(LiveRun::new(session, lease));
         self.live.hold(run.clone());
+        fault::point("core:claim-held");
         self.tasks.spawn(Attempt::new(self.clone(), run, topic).supervise(input, slot));
         answers
     }
@@ -229,7 +273,7 @@ fn active(row: Current) -> Start {
 
 fn one_more(row: &Current, is_first: bool) -> Start {
     Start::Next {
-        run: row.run + 1,
+        run: row.following_run(),
         active: row.run,
         status: row.status,
         node: row.node.clone(),

@@ -13,11 +13,7 @@
 //! it. If an answer of the store is lost, the very same write is sent again, and the store says that it is there.
 //! If somebody else took the task meanwhile, the write is fenced, the work is stopped, and nothing is ended.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::{
@@ -31,6 +27,7 @@ use super::{Inner, ModelOptions, OnTimeout, live::LiveRun, takeover::retries_lef
 use crate::{
     Context, Failure, Json,
     event::{self, Batch, Ending, Event},
+    fault,
     hub::TopicUse,
     lease::RunLease,
     limits,
@@ -40,6 +37,7 @@ use crate::{
     runner::Signals,
     state::{Command, EpochChange, Retries, Status, next},
     store::{Applied, Change, Rerun, StoreError, Transition, Writer},
+    sync::atomic::Ordering,
     task::{Losses, Seq},
 };
 
@@ -134,8 +132,10 @@ impl Attempt {
         self.inner.queue.notify_one();
         self.run.ending();
         self.inner.live.forget(&self.run, !matches!(ended, Ended::Unsettled));
+        fault::point("core:finish-forgotten");
         let last = if let Ended::Here(batch) = ended { Some(batch) } else { None };
         self.topic.run_ends(self.lease().epoch(), last);
+        fault::point("core:finish-shown");
         self.inner.linger.keep(self.topic);
     }
 
@@ -338,6 +338,7 @@ impl Attempt {
                 .map(|(event, seq)| event.at(seq, run, epoch))
                 .collect();
             let append = self.transition(events.clone(), last_seq, Status::Running, Change::Append);
+            fault::point("core:append-before");
             let answer = self.commit(append).await.and_then(|applied| match applied {
                 Applied::Committed { .. } | Applied::AlreadyThere => Ok(()),
                 Applied::Fenced(_) => Err(Lost::Fenced),
@@ -353,7 +354,9 @@ impl Attempt {
             }
             let batch = Arc::new(Batch::new(events));
             last_seq = batch.last_seq();
+            fault::point("core:append-after");
             self.topic.show(batch);
+            fault::point("core:append-shown");
         }
         (last_seq, Ok(()))
     }
@@ -368,8 +371,10 @@ impl Attempt {
             false => Change::Cancelling { reason: what.reason.clone(), rerun: Rerun::Keep },
         };
         tracing::info!(task.key = %self.lease().key(), run = self.lease().run(), reason = %what.reason, "asked to stop");
+        fault::point("core:timeout-before");
         match self.commit(self.transition(events.clone(), last_seq, Status::Running, change)).await? {
             Applied::Committed { .. } | Applied::AlreadyThere => {
+                fault::point("core:timeout-after");
                 let batch = Arc::new(Batch::new(events));
                 let last_seq = batch.last_seq();
                 self.topic.show(batch);
@@ -403,7 +408,11 @@ impl Attempt {
         };
         let delay = || retry::delay(self.options().retry_delay, retry_count + 1);
         match outcome {
-            Outcome::Failed(failure) if failure.retryable => counted(losses, delay()),
+            // Work that knows when it makes sense may ask for a longer wait, and never for a shorter one.
+            Outcome::Failed(failure) if failure.retryable => {
+                let asked = failure.retry_after.unwrap_or_default().min(limits::RETRY_AFTER_MAX);
+                counted(losses, delay().max(asked))
+            }
             Outcome::TimedOut(_) => counted(losses, delay()),
             // An outage of the store is nobody's failure: the first one costs no retry where there are any.
             Outcome::StoreLost => {
@@ -466,8 +475,11 @@ impl Attempt {
             if step.epoch == EpochChange::Rise {
                 transition.epoch_after = epoch.next();
             }
+            let [before, after] = places(command, step.to);
+            fault::point(before);
             match self.commit(transition).await {
                 Ok(Applied::Committed { .. } | Applied::AlreadyThere) => {
+                    fault::point(after);
                     return Ended::Here(Arc::new(Batch::new(events)));
                 }
                 // A cancel came first: the table says what this ending is now.
@@ -523,10 +535,20 @@ impl Attempt {
                 }
             }
             tokio::select! {
-                () = sleep(wait) => wait = (wait * 2).min(limits::STORE_RETRY_MAX),
+                biased;
                 () = self.inner.closing.cancelled() => return Err(Lost::Abandoned),
+                () = sleep(wait) => wait = (wait * 2).min(limits::STORE_RETRY_MAX),
             }
         }
+    }
+}
+
+/// The fault points around the end of an attempt.
+fn places(command: Command, to: Status) -> [&'static str; 2] {
+    match (command, to) {
+        (Command::Drain(_), Status::Queued) => ["core:drain-before", "core:drain-after"],
+        (_, Status::Queued) => ["core:requeue-before", "core:requeue-after"],
+        _ => ["core:finish-before", "core:finish-after"],
     }
 }
 

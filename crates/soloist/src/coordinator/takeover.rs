@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{CancelOptions, Inner, node::Session, settle::DEFAULT_REASON, start::REPLACED};
 use crate::{
-    Failure, Key, Status, Timestamp,
+    Failure, Key, Status, Timestamp, fault,
     key::ModelKey,
     lease::{RunLease, part},
     limits, retry,
@@ -43,9 +43,10 @@ impl Inner {
         let (mut looked, mut compared) = (boot.now(), boot.now());
         loop {
             tokio::select! {
-                () = tokio::time::sleep(limits::SWEEP_EVERY) => {}
-                () = self.sweep.notified() => {}
+                biased;
                 () = self.closing.cancelled() => return,
+                () = self.sweep.notified() => {}
+                () = tokio::time::sleep(limits::SWEEP_EVERY) => {}
             }
             let now = boot.now();
             // What this node has met itself others may have met as well.
@@ -76,6 +77,9 @@ impl Inner {
             for node in &buried {
                 tracing::warn!(node = %node, "a node is dead; its runs are taken over");
             }
+            if !buried.is_empty() {
+                fault::point("core:takeover-buried");
+            }
             if !buried.is_empty() || now.saturating_sub(looked) >= limits::FOLLOW_ANYWAY {
                 looked = now;
                 self.settle_orphans().await;
@@ -96,7 +100,7 @@ impl Inner {
         loop {
             tokio::time::sleep(every).await;
             self.prune().await;
-            if tidied.elapsed() >= limits::TIDY_EVERY.saturating_sub(every) {
+            if tidied.elapsed() >= fault::every(limits::TIDY_EVERY).saturating_sub(every) {
                 tidied = Instant::now();
                 self.tidy().await;
             }
@@ -113,11 +117,15 @@ impl Inner {
             };
             let mut settled = 0;
             for Held { key, current } in &orphans {
+                fault::point("core:takeover-found");
                 match self
                     .settle_lost(key, current, "the process that ran it ended before the work did")
                     .await
                 {
-                    Ok(()) => settled += 1,
+                    Ok(()) => {
+                        settled += 1;
+                        fault::point("core:takeover-settled");
+                    }
                     Err(error) => {
                         tracing::error!(task.key = %key, %error, "a run of a dead node cannot be settled")
                     }
@@ -233,6 +241,7 @@ impl Inner {
                 terms: task.terms(),
                 losses: row.losses,
                 input: task.input,
+                trace: task.trace,
             };
             let lease = RunLease::from_claim(key.clone(), session.node.clone(), &won);
             drop(self.begin(session.clone(), lease, won.input, slot));
@@ -263,7 +272,10 @@ impl Inner {
 
     async fn tidy(&self) {
         loop {
-            match self.store.tidy(self.clock.now()).await {
+            fault::point("core:tidy-before");
+            let tidied = self.store.tidy(self.clock.now()).await;
+            fault::point("core:tidy-after");
+            match tidied {
                 Ok(true) => tokio::time::sleep(limits::TIDY_PAUSE).await,
                 Ok(false) => return,
                 Err(error) => return tracing::warn!(%error, "cannot clear away what is of no use on record"),
@@ -275,7 +287,7 @@ impl Inner {
     fn prune_every(&self) -> Duration {
         let kept = self.models.values().flat_map(|model| model.options.retention.parts());
         let shortest = kept.map(|(_, kept)| kept / 4).min().unwrap_or(limits::TIDY_EVERY);
-        shortest.clamp(limits::FOLLOW_ANYWAY, limits::TIDY_EVERY)
+        shortest.clamp(limits::FOLLOW_ANYWAY, fault::every(limits::TIDY_EVERY))
     }
 
     /// Deletes finished tasks whose time is over, in small steps.
@@ -287,12 +299,16 @@ impl Inner {
                 let before = Timestamp::from_micros(now.as_micros().saturating_sub(kept));
                 let request = Prune { model: key.clone(), status, before, limit: limits::PRUNE_MAX_TASKS };
                 loop {
+                    fault::point("core:prune-before");
                     let gone = match self.store.prune(request.clone(), now).await {
                         Ok(gone) => gone,
                         Err(error) => {
                             return tracing::warn!(%error, "cannot prune old tasks; it is tried again");
                         }
                     };
+                    if !gone.is_empty() {
+                        fault::point("core:prune-after");
+                    }
                     gone.iter().for_each(|key| self.hub.delete(key));
                     if gone.len() < limits::PRUNE_MAX_TASKS {
                         break;

@@ -1,14 +1,132 @@
-//! The guards: who may claim, and whose write is accepted, as pure functions of a task's row.
+//! The guards: who lives, who may claim, and whose write is accepted, as pure functions of a node's and a task's row.
 //!
-//! Decides: the answer that every store must give to a claim and to a transition. The memory store calls these
-//! functions; an SQL store says the same in the `WHERE` of one statement and calls them to word the answer where that
-//! statement matched no row. The contract suite holds both to a table over every combination.
+//! Decides: the answer that every store must give to a heartbeat, a burial, a claim and a transition. The memory store
+//! calls these functions; an SQL store says the same in the `WHERE` of one statement and calls them to word the answer
+//! where that statement matched no row. The contract suite holds both to tables over every combination, and the model in
+//! `tests/model` checks what follows from them in every order of steps.
 
-use super::{Applied, Change, Claim, Current, StoreError, StoreResult, Transition, Writer};
+use std::time::Duration;
+
+use super::{
+    Applied, Change, Claim, ClaimRequest, Current, Evidence, Renewal, StoreError, StoreResult, Transition,
+    Writer,
+};
 use crate::{
     state::{Command, Place, Policy, Refusal, Status, next},
     task::{Delete, Epoch, NextRun, Run, Seq},
 };
+
+/// The part of a node's row that decides whether it lives.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NodeRow {
+    /// Its death is on record, by a burial or by its own wish.
+    pub dead: bool,
+    /// The boot of its host in which its lease was written.
+    pub boot_id: String,
+    /// How long it lives after each renewal.
+    pub lease: Duration,
+    /// Until when nobody may take its runs away, since that boot.
+    pub lease_until: Duration,
+}
+
+/// What leases are judged by: the time since a boot, and which boot. A store that is judged by the clock of a database
+/// has one boot for ever.
+#[derive(Debug, Clone, Copy)]
+pub struct Now<'a> {
+    /// The boot.
+    pub boot_id: &'a str,
+    /// The time since then.
+    pub time: Duration,
+}
+
+impl NodeRow {
+    /// A node that joins now.
+    #[must_use]
+    pub fn joined(lease: Duration, now: Now<'_>) -> Self {
+        Self { dead: false, boot_id: now.boot_id.to_owned(), lease, lease_until: now.time + lease }
+    }
+
+    /// Whether the lease is over by the clock of this boot. One that ends later than any renewal could have put it was
+    /// written before that clock was set back.
+    #[must_use]
+    pub fn lease_is_over(&self, now: Now<'_>) -> bool {
+        self.boot_id != now.boot_id
+            || self.lease_until <= now.time
+            || self.lease_until > now.time + self.lease
+    }
+}
+
+/// Whether a node (`None`: it never joined, or is forgotten) is alive on record. A lease that is over makes nobody dead:
+/// death is a write.
+#[must_use]
+pub fn is_alive(node: Option<&NodeRow>) -> bool {
+    node.is_some_and(|node| !node.dead)
+}
+
+/// Judges a heartbeat. Where it is [`Renewal::Renewed`], the node lives on for a whole lease from now.
+#[must_use]
+pub fn renews(node: Option<&NodeRow>, now: Now<'_>) -> Renewal {
+    match node {
+        Some(node) if !node.dead && !node.lease_is_over(now) => Renewal::Renewed,
+        _ => Renewal::Dead,
+    }
+}
+
+/// Whether a node is to be marked dead: it is not yet, and the evidence is enough.
+#[must_use]
+pub fn buries(node: &NodeRow, evidence: Evidence, now: Now<'_>) -> bool {
+    let is_over = match evidence {
+        Evidence::Certain => node.boot_id != now.boot_id,
+        Evidence::Lease => node.lease_is_over(now),
+    };
+    is_over && !node.dead
+}
+
+/// Whether a task is held by a node that is dead or gone, so that somebody must end or requeue its run.
+#[must_use]
+pub fn is_orphaned(row: &Current, holder: Option<&NodeRow>) -> bool {
+    row.node.is_some() && !is_alive(holder)
+}
+
+/// Whether a run may be taken from the queue: it waits, its time has come (`is_due`), fewer of its model run than may, and
+/// the claimer is alive.
+#[must_use]
+pub fn takes_from_queue(row: &Current, is_due: bool, is_full: bool, claimer: Option<&NodeRow>) -> bool {
+    next(row.status, Command::Claim).is_ok() && is_due && !is_full && is_alive(claimer)
+}
+
+/// What the first use of an idempotency key was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstUse<'a> {
+    /// The digest of its request.
+    pub digest: &'a str,
+    /// Whether it won.
+    pub started: bool,
+    /// The run that it was told of.
+    pub run: Run,
+}
+
+/// The answer to a claim whose idempotency key was used before. It comes before anything else, and nothing is written.
+#[must_use]
+pub fn repeated(first: FirstUse<'_>, request: &ClaimRequest, current: Current) -> Claim {
+    if request.idempotency.as_ref().is_some_and(|used| used.digest == first.digest) {
+        Claim::Replayed { started: first.started, run: first.run, current }
+    } else {
+        Claim::KeyReused
+    }
+}
+
+/// What the first use of an idempotency key leaves, from the row after its claim; `None` where nothing was decided, so
+/// that the request may be sent again.
+#[must_use]
+pub fn first_use(answer: &Claim, run: Run) -> Option<(bool, Run)> {
+    match answer {
+        Claim::Won(_) | Claim::Queued(_) => Some((true, run)),
+        Claim::Rerun { current, .. } => Some((false, current.following_run())),
+        Claim::Active(_) | Claim::Finished(_) => Some((false, run)),
+        Claim::Missing | Claim::NodeDead | Claim::Replayed { .. } | Claim::KeyReused => None,
+    }
+}
 
 /// What a claim is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +186,13 @@ pub fn lost_claim(
         ClaimVerdict::Finished => Some(Claim::Finished(row)),
         ClaimVerdict::NodeDead => Some(Claim::NodeDead),
     }
+}
+
+/// How many numbers after the newest run's no run may have, once one more run that was asked for is not to begin: where the
+/// whole task is cancelled, or deleted.
+#[must_use]
+pub fn taken_back(next_run: NextRun, before: u64) -> u64 {
+    before + u64::from(next_run != NextRun::None)
 }
 
 /// Why a task is not deleted; `None` where it is. A task that was created anew under a deleted key goes on from that

@@ -23,6 +23,7 @@ use crate::{
     key::ModelKey,
     state::{Place, Policy, Status},
     task::{Create, Delete, Epoch, Losses, NewTask, NextRun, Run, RunTerms, Seq, Task, TaskFilter, TaskPage},
+    trace::TraceContext,
 };
 
 /// Why a store could not be asked. Races are not errors; they are in each method's outcome.
@@ -83,6 +84,17 @@ pub struct Current {
     pub losses: Losses,
     /// Whether one more run begins when the newest one has ended.
     pub next_run: NextRun,
+    /// How many numbers after the newest run's were promised and taken back; see [`Current::following_run`].
+    pub taken_back: u64,
+}
+
+impl Current {
+    /// The number of the run that follows the newest one. Where one more is to begin it is promised to whoever has asked for
+    /// it; where that is taken back it is passed over, and never another start's.
+    #[must_use]
+    pub fn following_run(&self) -> Run {
+        self.run + self.taken_back + 1
+    }
 }
 
 impl From<&Task> for Current {
@@ -100,6 +112,7 @@ impl From<&Task> for Current {
             max_retries: task.max_retries,
             losses: task.losses,
             next_run: task.next_run,
+            taken_back: task.taken_back,
         }
     }
 }
@@ -153,6 +166,12 @@ pub trait Heartbeat: Send {
     /// # Errors
     /// [`StoreError`]; the lease decides then.
     fn leave(&mut self) -> StoreResult<()>;
+
+    /// What stands in for it in a simulation, where nothing blocks; see [`crate::simulation`].
+    #[doc(hidden)]
+    fn simulated(&mut self) -> Option<Box<dyn crate::simulation::SlowHeartbeat>> {
+        None
+    }
 }
 
 /// What is enough to bury a node.
@@ -182,6 +201,8 @@ pub struct ClaimRequest {
     pub max_total: Option<u32>,
     /// The key under which this very request may be sent again.
     pub idempotency: Option<Idempotency>,
+    /// The trace that goes on record with the run where it wins; none takes that of the run before it off.
+    pub trace: Option<TraceContext>,
     /// The time that goes on record as `started_at`.
     pub at: Timestamp,
 }
@@ -197,7 +218,7 @@ pub struct Won {
     pub epoch: Epoch,
     /// The seq of the newest event before the run.
     pub last_seq: Seq,
-    /// When it was started.
+    /// When its first attempt was started.
     pub started_at: Timestamp,
     /// Retries of the run so far.
     pub retry_count: u32,
@@ -207,6 +228,8 @@ pub struct Won {
     pub losses: Losses,
     /// What the task was given.
     pub input: Json,
+    /// The trace that its start was part of; the same for all its attempts.
+    pub trace: Option<TraceContext>,
 }
 
 /// How a claim was answered.
@@ -330,7 +353,7 @@ pub enum Change {
 pub enum Rerun {
     /// It begins when that one has ended.
     Keep,
-    /// It does not: the whole task is cancelled, and not only one run of it.
+    /// It does not: the whole task is cancelled, and not only one run of it. Its number was promised, so no run gets it.
     Forget,
 }
 
@@ -504,11 +527,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Creates a task, unless one of that name is there. Assigned ids rise from 1 within a model, skip those that are
     /// taken, and may have gaps. A task whose key was deleted goes on from the run, the epoch and the seq of the deleted
-    /// one. An idempotency key is looked up first, and kept, in the same atomic step.
+    /// one, and past the numbers that it had promised. An idempotency key is looked up first, and kept, in the same atomic step.
     async fn create(&self, task: NewTask, at: Timestamp) -> StoreResult<Create>;
 
-    /// Makes a node the holder of the next epoch of a task: run + 1, attempt 1, epoch + 1, status running (or, where
-    /// its place is the queue: run + 1, attempt 1, status queued). One atomic step; of any number of concurrent claims
+    /// Makes a node the holder of the next epoch of a task: its following run, attempt 1, epoch + 1, status running (or,
+    /// where its place is the queue: its following run, attempt 1, status queued). One atomic step; of any number of concurrent claims
     /// of one startable task exactly one wins. An idempotency key is looked up before anything else, and kept, in that
     /// same step, also by a claim that loses.
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim>;

@@ -140,6 +140,31 @@ async fn starts_that_arrive_while_a_trip_is_under_way_share_the_next_one() {
     assert_eq!((won, line.claims.load(Ordering::SeqCst)), (1, 1), "the others find the run in memory");
 }
 
+/// Whoever has seen the end of a run, and starts the task again, is not told of that run by a claim that was sent before.
+#[tokio::test]
+async fn a_start_is_answered_by_no_claim_that_was_sent_before_it() {
+    let line = Arc::new(Line(Faults { claims_held: Some(Semaphore::new(0)), ..Faults::default() }));
+    let coordinator = open_on(line.clone()).await;
+    let other = open_on(Arc::new(line.store.clone())).await;
+    let key = create(&coordinator, "t/Wait/1", "{}").await;
+    assert_eq!(start(&other, &key).await, Start::Started { run: 1 });
+    let early = tokio::spawn({
+        let (coordinator, key) = (coordinator.clone(), key.clone());
+        async move { start(&coordinator, &key).await }
+    });
+    while line.claims.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    // The store has told that claim of the run at the other node. Before the answer is here, that run ends.
+    other.cancel(&key, CancelOptions::default()).await.unwrap();
+    other.ended(&key, 1).await.unwrap();
+    let mut late = Box::pin(start(&coordinator, &key));
+    assert!(futures_util::poll!(late.as_mut()).is_pending());
+    line.claims_held.as_ref().unwrap().add_permits(2);
+    assert!(matches!(early.await.unwrap(), Start::AlreadyActive { run: 1, .. }));
+    assert_eq!(late.await, Start::Started { run: 2 });
+}
+
 #[tokio::test]
 async fn a_cancel_that_is_committed_before_the_claim_is_answered_reaches_the_work() {
     let line = Arc::new(Line(Faults { claims_held: Some(Semaphore::new(0)), ..Faults::default() }));

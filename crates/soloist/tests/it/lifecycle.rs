@@ -50,6 +50,15 @@ impl Runner for Work {
         match how.split_once(' ').unwrap_or((&how, "")) {
             ("fails", times) if context.attempt() <= times.parse()? => Err(Failure::new("Boom", "not yet")),
             ("fails" | "quick", _) => Ok(Json::of(&context.attempt())?),
+            ("busy", seconds) if context.attempt() == 1 => {
+                let wait = Duration::from_secs(seconds.parse()?);
+                Err(Failure::new("Busy", "429").retry_after(wait))
+            }
+            ("told", _) if context.attempt() == 1 => Err(Failure::new("Boom", "not yet")),
+            ("busy" | "told", _) => {
+                let trace = context.trace().map(|trace| (trace.traceparent(), trace.tracestate()));
+                Ok(Json::of(&(context.started_at().as_micros(), trace))?)
+            }
             ("hopeless", _) => Err(Failure::new("Hopeless", "it never will").is_final()),
             ("waits", _) => {
                 tokio::select! {
@@ -180,6 +189,71 @@ async fn a_failure_that_is_final_is_not_retried() {
     start(&coordinator, &key, Policy::Restart).await;
     assert_eq!(types(&watched(&coordinator, &key).await), ["began", "error"]);
     assert_eq!((coordinator.task(&key).await.unwrap().attempt, work.runs.load(Ordering::SeqCst)), (1, 1));
+}
+
+/// How long the one retry of work waits that asks for so many seconds, as its event says.
+async fn asked_for(seconds: u64, options: ModelOptions) -> f64 {
+    let (coordinator, _) = open(options).await;
+    let key = create(&coordinator, "1", &format!("busy {seconds}")).await;
+    let mut viewer = watch(&coordinator, &key, From::RunStart).await;
+    let before = Timestamp::now().as_micros();
+    start(&coordinator, &key, Policy::Restart).await;
+    let retry = loop {
+        let Some(soloist::Delivery::Events(slice)) = viewer.next().await.unwrap() else { panic!("no retry") };
+        if let Some(retry) = slice.events().iter().find(|event| event.event_type.as_str() == "retry") {
+            break retry.clone();
+        }
+    };
+    let data: serde_json::Value = serde_json::from_str(retry.data.as_str()).unwrap();
+    let (delay, task) = (data["delay_seconds"].as_f64().unwrap(), coordinator.task(&key).await.unwrap());
+    let waits = (task.due_at.unwrap().as_micros() - before) as f64 / 1e6;
+    assert!((delay - 0.01..delay + 30.0).contains(&waits), "it says {delay} s and waits {waits} s");
+    coordinator.cancel(&key, CancelOptions::default()).await.unwrap();
+    delay
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_that_a_failure_asks_for_counts_where_it_is_the_longer_one_and_is_bounded() {
+    assert_eq!(asked_for(30, quickly(retries(1))).await, 30.0);
+    let slowly = ModelOptions { retry_delay: Duration::from_secs(100), ..quickly(retries(1)) };
+    let delay = asked_for(30, slowly).await;
+    assert!((80.0..=120.0).contains(&delay), "{delay}");
+    let longest = soloist::limits::RETRY_AFTER_MAX.as_secs_f64();
+    assert_eq!(asked_for(u64::MAX, quickly(retries(1))).await, longest);
+}
+
+#[tokio::test]
+async fn a_failure_that_asks_for_a_wait_beyond_the_deadline_of_the_run_ends_it() {
+    let terms = RunTerms { deadline_seconds: Some(20), ..retries(5) };
+    let (coordinator, work) = open(quickly(terms)).await;
+    let key = create(&coordinator, "1", "busy 30").await;
+    start(&coordinator, &key, Policy::Restart).await;
+    assert_eq!(types(&watched(&coordinator, &key).await), ["began", "error"]);
+    assert_eq!(work.runs.load(Ordering::SeqCst), 1);
+    assert_eq!(
+        coordinator.task(&key).await.unwrap().failure.unwrap().retry_after,
+        None,
+        "it is not on record"
+    );
+}
+
+#[tokio::test]
+async fn every_attempt_of_a_run_is_told_its_trace_and_when_the_run_began_and_the_next_run_is_not() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let (coordinator, _) = open(quickly(retries(1))).await;
+    let key = create(&coordinator, "1", "told").await;
+    let trace = soloist::TraceContext::new(parent, Some("a=1"));
+    coordinator.start(&key, StartOptions { trace, ..StartOptions::default() }).await.unwrap();
+    let told = async |run| {
+        let task = coordinator.ended(&key, run).await.unwrap();
+        assert_eq!((task.status, task.attempt), (Status::Completed, 2));
+        let told: (i64, Option<(String, Option<String>)>) = task.final_value.unwrap().read().unwrap();
+        assert_eq!(told.0, task.started_at.unwrap().as_micros());
+        told.1
+    };
+    assert_eq!(told(1).await, Some((parent.to_owned(), Some("a=1".to_owned()))));
+    start(&coordinator, &key, Policy::Restart).await;
+    assert_eq!(told(2).await, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -408,6 +482,7 @@ async fn a_replace_whose_asker_died_before_the_cancel_is_carried_out_by_the_hold
         after: None,
         max_total: None,
         idempotency: None,
+        trace: None,
         at: Timestamp::now(),
     };
     let promised = soloist::Store::claim(&store, promise).await.unwrap();

@@ -8,10 +8,13 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use soloist::{
     BootClock, CancelOptions, Coordinator, From, Json, Key, MemoryStore, NewTask, Start, StartOptions,
-    Status, Store, StreamTask,
+    Status, Store, StoreError, StreamTask,
+    store::{Heartbeat, Renewal, StoreResult},
 };
+use soloist_store_contract::line::{Between, Call, Line};
 
 use crate::models::{Count, End, Wait, create, drain, start, until, watch};
 
@@ -220,4 +223,81 @@ async fn a_task_that_only_its_own_process_runs_is_started_by_nobody_else_and_see
     assert_eq!(drain(&mut viewer).await.last().unwrap().event_type.as_str(), "complete");
     own.shutdown(Duration::ZERO).await;
     other.shutdown(Duration::ZERO).await;
+}
+
+/// A line on which the first heartbeat is under way for a while by the node's own clock, and no other comes through.
+struct SlowHeartbeats {
+    store: MemoryStore,
+    own: Hands,
+    sent: Arc<AtomicU64>,
+    claims: AtomicU64,
+}
+
+const UNDER_WAY: Duration = Duration::from_millis(500);
+
+struct SlowHeartbeat {
+    heartbeat: Box<dyn Heartbeat>,
+    own: Hands,
+    sent: Arc<AtomicU64>,
+}
+
+impl Heartbeat for SlowHeartbeat {
+    fn renew(&mut self) -> StoreResult<Renewal> {
+        if self.sent.fetch_add(1, Ordering::SeqCst) > 0 {
+            return Err(StoreError::Unavailable("the line is cut".into()));
+        }
+        let answer = self.heartbeat.renew();
+        self.own.advance(UNDER_WAY);
+        answer
+    }
+
+    fn leave(&mut self) -> StoreResult<()> {
+        self.heartbeat.leave()
+    }
+}
+
+#[async_trait]
+impl Between for SlowHeartbeats {
+    fn store(&self) -> &dyn Store {
+        &self.store
+    }
+
+    async fn before(&self, call: Call<'_>) -> StoreResult<()> {
+        if matches!(call, Call::Claim) {
+            self.claims.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    fn heartbeat(&self, heartbeat: Box<dyn Heartbeat>) -> Box<dyn Heartbeat> {
+        Box::new(SlowHeartbeat { heartbeat, own: self.own.clone(), sent: self.sent.clone() })
+    }
+}
+
+/// The store may count from that moment, so the node would be the more optimistic of the two if it counted from the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_counts_its_lease_from_the_moment_at_which_its_heartbeat_was_sent() {
+    let (own, lease) = (Hands::new(), Duration::from_secs(2));
+    let line = Arc::new(Line(SlowHeartbeats {
+        store: MemoryStore::new().with_boot_clock(Hands::new()),
+        own: own.clone(),
+        sent: Arc::default(),
+        claims: AtomicU64::new(0),
+    }));
+    let node = Coordinator::builder(line.clone()).register::<Wait>("t").boot_clock(own.clone());
+    let node = node.lease(lease).open().await.unwrap();
+    let key = create(&node, "t/Wait/1", "{}").await;
+    assert_eq!(start(&node, &key).await, Start::Started { run: 1 });
+    assert!(matches!(start(&node, &key).await, Start::AlreadyActive { run: 1, .. }));
+    assert_eq!(line.claims.load(Ordering::SeqCst), 1, "the lease is good, and memory answers");
+    // When the next one is sent, the node has made up its mind about the first.
+    while line.sent.load(Ordering::SeqCst) < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Since it was answered 40 % of the lease are gone, and since it was sent 65 %.
+    own.advance(lease * 40 / 100);
+    let answer = node.start(&key, StartOptions::default()).await;
+    let by_memory = answer.is_ok() && line.claims.load(Ordering::SeqCst) == 1;
+    assert!(!by_memory, "a lease in which nothing may be believed any more has answered {answer:?}");
+    node.shutdown(Duration::ZERO).await;
 }

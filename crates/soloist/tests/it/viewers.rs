@@ -1,9 +1,14 @@
 //! Every viewer sees a gapless run of the log, and costs the run nothing.
 
-use rand::{RngExt, SeedableRng, rngs::StdRng};
-use soloist::{Cursor, Delivery, Epoch, From, GapReason, SubscribeOptions, Subscribed};
+use std::{sync::Arc, time::Duration};
 
-use crate::models::{create, drain, open, start, until, watch};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use soloist::{
+    Coordinator, Cursor, Delivery, Epoch, From, GapReason, Json, MemoryStore, Status, SubscribeOptions,
+    Subscribed,
+};
+
+use crate::models::{Count, Wait, create, drain, open, start, until, watch};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s5_viewers_that_join_and_leave_at_random_see_every_event_once_in_order() {
@@ -133,4 +138,88 @@ async fn viewers_of_a_deleted_task_are_told_that_the_stream_is_over() {
     let key = create(&coordinator, "t/Wait/1", "{}").await;
     start(&coordinator, &key).await;
     until(&mut watch(&coordinator, &key, From::RunStart).await, "waiting").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn next_events_waits_for_what_is_written_and_leaves_no_viewer_behind() {
+    const LONG: Duration = Duration::from_secs(60);
+    let coordinator = open().await;
+    let key = create(&coordinator, "t/Wait/1", "{}").await;
+    let next = |after, wait| coordinator.next_events(&key, after, 10, wait);
+    let page = next(0, Duration::ZERO).await.unwrap();
+    assert_eq!((page.events.len(), page.last_seq, page.status), (0, 0, Status::Pending));
+    // One that is dropped while it waits.
+    let waits = async {
+        while coordinator.stats().viewers == 0 {
+            tokio::task::yield_now().await
+        }
+    };
+    tokio::select! {
+        page = next(0, LONG) => panic!("{page:?}"),
+        () = waits => {}
+    }
+    assert_eq!(coordinator.stats().viewers, 0);
+    let (page, _) = tokio::join!(next(0, LONG), start(&coordinator, &key));
+    assert_eq!(page.unwrap().events[0].event_type.as_str(), "waiting");
+    let (page, sent) = tokio::join!(next(1, LONG), coordinator.signal(&key, "go", Json::null()));
+    sent.unwrap();
+    let page = page.unwrap();
+    assert_eq!((page.events.len(), page.last_seq, page.status), (1, 2, Status::Completed));
+    let page = next(2, LONG).await.unwrap();
+    assert_eq!((page.events.len(), page.status), (0, Status::Completed));
+    coordinator.delete(&key, None).await.unwrap();
+    assert_eq!(next(2, LONG).await.unwrap_err().code(), "unknown_task");
+    assert_eq!(coordinator.stats().viewers, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_of_pages_on_two_nodes_see_every_event_once_in_order() {
+    let store = Arc::new(MemoryStore::new());
+    let a = Coordinator::builder(store.clone()).register::<Count>("t").open().await.unwrap();
+    let b = Coordinator::builder(store).register::<Wait>("t").open().await.unwrap();
+    let key = create(&a, "t/Count/1", r#"{"events":2000}"#).await;
+    let readers: Vec<_> = (0..20)
+        .map(|n| {
+            let (reader, key) = (if n % 2 == 0 { a.clone() } else { b.clone() }, key.clone());
+            tokio::spawn(async move {
+                let mut seqs: Vec<u64> = Vec::new();
+                loop {
+                    let after = seqs.last().copied().unwrap_or(0);
+                    let limit = 1 + n * 7;
+                    let page = reader.next_events(&key, after, limit, Duration::from_secs(60)).await.unwrap();
+                    if page.events.is_empty() && page.status.is_finished() {
+                        return seqs;
+                    }
+                    seqs.extend(page.events.iter().map(|event| event.seq));
+                }
+            })
+        })
+        .collect();
+    start(&a, &key).await;
+    for reader in readers {
+        let seqs = tokio::time::timeout(Duration::from_secs(60), reader).await.unwrap().unwrap();
+        assert!(seqs.iter().copied().eq(1..=2001), "{} events", seqs.len());
+    }
+    assert_eq!((a.stats().viewers, b.stats().viewers), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_page_at_a_node_that_leaves_is_sent_to_the_one_beside_it() {
+    const LONG: Duration = Duration::from_secs(60);
+    let store = Arc::new(MemoryStore::new());
+    let node = async || Coordinator::builder(store.clone()).register::<Wait>("t").open().await.unwrap();
+    let (a, b) = (node().await, node().await);
+    let key = create(&a, "t/Wait/1", "{}").await;
+    start(&a, &key).await;
+    assert_eq!(a.next_events(&key, 0, 10, LONG).await.unwrap().events.len(), 1);
+    let leaves = a.clone();
+    let leaves = tokio::spawn(async move { leaves.shutdown(LONG).await });
+    a.leaving().cancelled().await;
+    // What is there is handed out, and nobody is kept waiting for more.
+    assert_eq!(a.next_events(&key, 0, 10, LONG).await.unwrap().events.len(), 1);
+    assert_eq!(a.next_events(&key, 1, 10, LONG).await.unwrap_err().code(), "shutting_down");
+    let (page, sent) = tokio::join!(b.next_events(&key, 1, 10, LONG), b.signal(&key, "go", Json::null()));
+    sent.unwrap();
+    assert_eq!(page.unwrap().events[0].event_type.as_str(), "complete");
+    leaves.await.unwrap();
 }

@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 use soloist::{
-    Event, Failure, Json, Seq,
+    Event, Failure, Json, Seq, fault,
     store::{Applied, Change, Rerun, Transition, Writer, guard},
 };
 
@@ -45,6 +45,8 @@ pub(crate) fn apply(conn: &Connection, t: &Transition) -> SqlResult<Applied> {
         Change::Cancelled { reason, .. } => finish(conn, t, None, None, Some(reason))?,
     };
     let Some(set) = set else { return refused(conn, t) };
+    let [row, events] = places(&t.change);
+    fault::point(row);
     match &t.writer {
         Writer::Holder { events, .. } => insert(conn, set.number, events)?,
         Writer::Outsider { event: Some(event), .. } => {
@@ -55,11 +57,25 @@ pub(crate) fn apply(conn: &Connection, t: &Transition) -> SqlResult<Applied> {
     if let Change::Cancelling { .. } = t.change {
         write::notify(conn, &t.key)?;
     }
+    fault::point(events);
     if t.change.to().is_some_and(|to| to.is_finished()) {
         conn.prepare_cached(include_str!("../sql/silence.sql"))?
             .execute(named_params! { ":task": set.number })?;
+        fault::point("sqlite:finish-silenced");
     }
     Ok(Applied::Committed { last_seq: set.last_seq })
+}
+
+/// The fault points behind the task's row, and behind what is written beside it.
+fn places(change: &Change) -> [&'static str; 2] {
+    match change {
+        Change::Append => ["sqlite:append-row", "sqlite:append-events"],
+        Change::Cancelling { .. } => ["sqlite:cancel-row", "sqlite:cancel-told"],
+        Change::Requeued { .. } => ["sqlite:requeue-row", "sqlite:requeue-events"],
+        Change::Completed { .. } | Change::Failed { .. } | Change::Cancelled { .. } => {
+            ["sqlite:finish-row", "sqlite:finish-events"]
+        }
+    }
 }
 
 fn finish(

@@ -3,11 +3,13 @@
 //! Decides: nothing; a function that writes runs inside a transaction of the writer, one that reads is one statement.
 
 mod apply;
+mod outlive;
 mod read;
 mod tidy;
 mod write;
 
 pub(crate) use apply::apply;
+pub(crate) use outlive::{Page, Walk, outlive, outlived};
 pub(crate) use read::{
     active, beside, events, held, inbox, list, orphans, owed, serves, signals, task, waiting,
 };

@@ -137,9 +137,9 @@ pub(crate) fn events(conn: &Connection, key: &Key, range: EventRange) -> SqlResu
         ":app": key.app(), ":model": key.model(), ":id": key.id(),
         ":after": int(range.after), ":until": int(range.until), ":limit": int(range.max_events.max(1)),
     })?;
-    let (mut events, mut bytes) = (Vec::new(), 0);
+    let (mut events, mut bytes) = (Vec::<Event>::new(), 0);
     while let Some(row) = found.next()? {
-        let event = rows::event(row)?;
+        let event = rows::event(row, events.last())?;
         bytes += event.data.as_str().len();
         events.push(event);
         if bytes >= range.max_bytes {

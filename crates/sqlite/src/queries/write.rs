@@ -3,9 +3,9 @@
 //! Decides: nothing; where the one statement that decides matched no row, `active.sql` is read under the same write
 //! lock and tells why.
 
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use soloist::{
-    Create, Delete, Json, Key, NewId, NewTask, NextRun, Run, Status, Timestamp,
+    Create, Delete, Json, Key, NewId, NewTask, NextRun, Run, Status, Timestamp, TraceContext, fault,
     idempotency::Idempotency,
     limits,
     state::Place,
@@ -97,10 +97,13 @@ pub(crate) fn create(conn: &Connection, new: &NewTask, at: Timestamp) -> SqlResu
         },
     };
     if let Some(number) = number {
+        fault::point("sqlite:create-row");
         conn.prepare_cached(include_str!("../sql/input.sql"))?
             .execute(named_params! { ":task": number, ":input": new.input.as_str() })?;
+        fault::point("sqlite:create-input");
         conn.prepare_cached(include_str!("../sql/revive.sql"))?
             .execute(named_params! { ":app": key.app(), ":model": key.model(), ":id": key.id() })?;
+        fault::point("sqlite:create-revived");
     }
     let task = record(&key)?;
     let created = match number {
@@ -112,6 +115,7 @@ pub(crate) fn create(conn: &Connection, new: &NewTask, at: Timestamp) -> SqlResu
         let row = read::active(conn, &key, None)?;
         let number = row.ok_or_else(|| SqlError::Corrupt(format!("{key} has no row")))?.number;
         use_key(conn, &target, used, (number, &key), (false, 0), at)?;
+        fault::point("sqlite:create-key");
     }
     Ok(created)
 }
@@ -146,9 +150,11 @@ pub(crate) fn claim(conn: &Connection, request: &ClaimRequest) -> SqlResult<Clai
     }
     let row = read::active(conn, key, None)?;
     let row = row.ok_or_else(|| SqlError::Corrupt(format!("{key} has no row")))?;
-    let started = matches!(answer, Claim::Won(_) | Claim::Queued(_));
-    let told = row.current.run + u64::from(matches!(answer, Claim::Rerun { .. }));
-    use_key(conn, &target, idempotency, (row.number, key), (started, told), request.at)?;
+    fault::point("sqlite:claim-decided");
+    if let Some(told) = guard::first_use(&answer, row.current.run) {
+        use_key(conn, &target, idempotency, (row.number, key), told, request.at)?;
+    }
+    fault::point("sqlite:claim-key");
     Ok(answer)
 }
 
@@ -161,9 +167,14 @@ fn decide(conn: &Connection, request: &ClaimRequest) -> SqlResult<Claim> {
         ":app": key.app(), ":model": key.model(), ":id": key.id(), ":node": request.node.as_str(),
         ":restart": request.policy.restarts(), ":here": here, ":after": request.after.map(int),
         ":max_total": request.max_total, ":at": request.at.as_micros(),
+        ":trace_parent": request.trace.as_ref().map(TraceContext::traceparent),
+        ":trace_state": request.trace.as_ref().and_then(TraceContext::tracestate),
     })?;
     let won = match claimed.next()? {
-        Some(row) if rows::status(row)? == Status::Running => return Ok(Claim::Won(rows::won(row)?)),
+        Some(row) if rows::status(row)? == Status::Running => {
+            fault::point("sqlite:claim-row");
+            return Ok(Claim::Won(rows::won(row)?));
+        }
         row => row.is_some(),
     };
     drop(claimed);
@@ -184,6 +195,7 @@ fn decide(conn: &Connection, request: &ClaimRequest) -> SqlResult<Claim> {
     let noted = conn.prepare_cached(include_str!("../sql/want.sql"))?.query_row(params, |_| Ok(()));
     match (noted.optional()?, row) {
         (Some(()), Some(row)) => {
+            fault::point("sqlite:claim-noted");
             Ok(Claim::Rerun { current: Current { next_run: wanted, ..row }, first: true })
         }
         _ => {
@@ -196,7 +208,9 @@ fn decide(conn: &Connection, request: &ClaimRequest) -> SqlResult<Claim> {
 pub(crate) fn ripen(conn: &Connection, at: Timestamp) -> SqlResult<bool> {
     let mut ripen = conn.prepare_cached(include_str!("../sql/ripen.sql"))?;
     let params = named_params! { ":at": at.as_micros(), ":limit": int(limits::RIPEN_MAX_RUNS) };
-    Ok(ripen.execute(params)? == limits::RIPEN_MAX_RUNS)
+    let ripe = ripen.execute(params)?;
+    fault::point("sqlite:ripen-rows");
+    Ok(ripe == limits::RIPEN_MAX_RUNS)
 }
 
 pub(crate) fn claim_queued(conn: &Connection, request: &QueuedClaim) -> SqlResult<Option<(Key, Won)>> {
@@ -210,43 +224,60 @@ pub(crate) fn claim_queued(conn: &Connection, request: &QueuedClaim) -> SqlResul
     let mut claimed = claim.query(named_params! {
         ":models": models, ":node": request.node.as_str(), ":at": request.at.as_micros(),
     })?;
-    claimed.next()?.map(|row| Ok((rows::key(row)?, rows::won(row)?))).transpose()
+    let Some(row) = claimed.next()? else { return Ok(None) };
+    fault::point("sqlite:queued-claim-row");
+    Ok(Some((rows::key(row)?, rows::won(row)?)))
 }
 
 pub(crate) fn delete(conn: &Connection, key: &Key, run: Option<Run>, at: Timestamp) -> SqlResult<Delete> {
     let params = named_params! {
         ":app": key.app(), ":model": key.model(), ":id": key.id(), ":run": run,
     };
-    let gone: Option<(i64, i64, i64, i64)> = conn
-        .prepare_cached(include_str!("../sql/delete.sql"))?
-        .query_row(params, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
-        .optional()?;
-    let Some((number, run, epoch, last_seq)) = gone else {
+    let gone =
+        conn.prepare_cached(include_str!("../sql/delete.sql"))?.query_row(params, Left::read).optional()?;
+    let Some(left) = gone else {
         let row = read::active(conn, key, None)?;
         let kept =
             |row: rows::Active| guard::kept(&row.current, run).expect("delete.sql says what the guard says");
         return Ok(row.map_or(Delete::Missing, kept));
     };
-    entomb(conn, key, &Left { number, run, epoch, last_seq }, at)?;
+    fault::point("sqlite:delete-row");
+    entomb(conn, key, &left, at)?;
     Ok(Delete::Deleted)
 }
 
 /// What a task leaves that is removed.
 pub(super) struct Left {
-    pub(super) number: i64,
-    pub(super) run: i64,
-    pub(super) epoch: i64,
-    pub(super) last_seq: i64,
+    number: i64,
+    run: i64,
+    epoch: i64,
+    last_seq: i64,
+    taken_back: i64,
+}
+
+impl Left {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            number: row.get("number")?,
+            run: row.get("run")?,
+            epoch: row.get("epoch")?,
+            last_seq: row.get("last_seq")?,
+            taken_back: row.get("taken_back")?,
+        })
+    }
 }
 
 /// Keeps the numbers from which a new task of the key goes on, and remembers that events are to be cleared away.
 pub(super) fn entomb(conn: &Connection, key: &Key, left: &Left, at: Timestamp) -> SqlResult<()> {
     conn.prepare_cached(include_str!("../sql/entomb.sql"))?.execute(named_params! {
         ":app": key.app(), ":model": key.model(), ":id": key.id(),
-        ":run": left.run, ":epoch": left.epoch, ":last_seq": left.last_seq, ":at": at.as_micros(),
+        ":run": left.run, ":epoch": left.epoch, ":last_seq": left.last_seq, ":taken_back": left.taken_back,
+        ":at": at.as_micros(),
     })?;
+    fault::point("sqlite:entomb-tombstone");
     conn.prepare_cached(include_str!("../sql/deleted.sql"))?
         .execute(named_params! { ":task": left.number })?;
+    fault::point("sqlite:entomb-events");
     Ok(())
 }
 
@@ -271,7 +302,9 @@ pub(crate) fn signal(
     })?;
     if let Some(row) = recorded.next()? {
         let recorded = rows::recorded(row)?;
+        fault::point("sqlite:signal-row");
         notify(conn, key)?;
+        fault::point("sqlite:signal-told");
         return Ok(recorded);
     }
     Ok(match read::active(conn, key, None)?.map(|row| row.current.status) {
@@ -324,6 +357,7 @@ mod tests {
                         after: None,
                         max_total: None,
                         idempotency: None,
+                        trace: None,
                         at,
                     };
                     let answer = claim(&conn, &request).unwrap();

@@ -4,10 +4,11 @@
 -- returns    the claimed row; no row means that the claim lost
 -- atomic     one statement; it queues before its time, and where :max_total run or others wait; losers are told by active.sql
 UPDATE task
-   SET status = iif(asked.here, 'running', 'queued'), run = run + 1, attempt = 1, epoch = epoch + asked.here,
+   SET status = iif(asked.here, 'running', 'queued'), run = run + taken_back + 1, taken_back = 0, attempt = 1, epoch = epoch + asked.here,
        node = iif(asked.here, :node, NULL), started_at = iif(asked.here, :at, NULL), updated_at = :at,
        place = iif(asked.here, NULL, (SELECT coalesce(max(place), 0) + 1 FROM task WHERE place IS NOT NULL)),
        due_at = iif(run_at > :at, run_at, NULL),
+       trace_parent = :trace_parent, trace_state = :trace_state,
        run_start_seq = last_seq, retry_count = 0, node_losses = 0, store_losses = 0, next_run = 0,
        completed_at = NULL, failed_at = NULL, cancelled_at = NULL, cancellation_reason = NULL,
        error_type = NULL, error_message = NULL, error_traceback = NULL, final_value = NULL
@@ -26,4 +27,5 @@ UPDATE task
    AND iif(:after IS NULL, next_run = 0, run = :after AND next_run > 0)
    AND EXISTS (SELECT 1 FROM node WHERE node.id = :node AND NOT node.dead)
 RETURNING status, run, attempt, epoch, last_seq, started_at, retry_count, max_retries, timeout_seconds, deadline_seconds,
-          node_losses, store_losses, (SELECT json FROM input WHERE input.task = task.number) AS input
+          node_losses, store_losses, trace_parent, trace_state,
+          (SELECT json FROM input WHERE input.task = task.number) AS input

@@ -23,4 +23,5 @@ UPDATE task
    AND status = 'queued'
    AND EXISTS (SELECT 1 FROM node WHERE node.id = :node AND NOT node.dead)
 RETURNING app, model, id, run, attempt, epoch, last_seq, started_at, retry_count, max_retries, timeout_seconds,
-          deadline_seconds, node_losses, store_losses, (SELECT json FROM input WHERE input.task = task.number) AS input
+          deadline_seconds, node_losses, store_losses, trace_parent, trace_state,
+          (SELECT json FROM input WHERE input.task = task.number) AS input

@@ -7,4 +7,4 @@ DELETE FROM task
  WHERE app = :app AND model = :model AND id = :id
    AND status NOT IN ('queued', 'running', 'cancelling')
    AND (:run IS NULL OR (run = :run AND status <> 'pending'))
-RETURNING number, run, epoch, last_seq
+RETURNING number, run, epoch, last_seq, taken_back + (next_run > 0) AS taken_back

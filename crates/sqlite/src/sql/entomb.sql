@@ -3,5 +3,5 @@
 -- guard      delete.sql removed the task
 -- returns    nothing
 -- atomic     one statement
-INSERT INTO tombstone (app, model, id, run, epoch, last_seq, deleted_at)
-VALUES (:app, :model, :id, :run, :epoch, :last_seq, :at)
+INSERT INTO tombstone (app, model, id, run, epoch, last_seq, taken_back, deleted_at)
+VALUES (:app, :model, :id, :run, :epoch, :last_seq, :taken_back, :at)

@@ -4,7 +4,8 @@
 -- returns    the row; no row means that the writer is fenced or the task has moved (refused in store::guard says which)
 -- atomic     one statement, in the transaction of its events
 UPDATE task
-   SET status = :to, node = NULL, place = NULL, due_at = NULL, next_run = iif(:forget, 0, next_run),
+   SET status = :to, node = NULL, place = NULL, due_at = NULL,
+       taken_back = taken_back + (:forget AND next_run > 0), next_run = iif(:forget, 0, next_run),
        updated_at = :at, last_seq = last_seq + :count, epoch = :epoch_after,
        completed_at = iif(:to = 'completed', :at, completed_at),
        failed_at = iif(:to = 'failed', :at, failed_at),

@@ -9,4 +9,4 @@ DELETE FROM task
                      AND status IN ('completed', 'failed', 'cancelled')
                      AND coalesce(completed_at, failed_at, cancelled_at) < :before AND next_run = 0
                    ORDER BY coalesce(completed_at, failed_at, cancelled_at) LIMIT :limit)
-RETURNING number, app, model, id, run, epoch, last_seq
+RETURNING number, app, model, id, run, epoch, last_seq, taken_back

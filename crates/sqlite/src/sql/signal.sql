@@ -5,7 +5,7 @@
 -- atomic     one statement; numbers are dense, as all writes take turns
 INSERT INTO signal (task, run, number, sent_at, name, data)
 SELECT t.number, t.run, coalesce(max(s.number), 0) + 1, :at, :name, :data
-  FROM (SELECT number, run + (status = 'pending') AS run
+  FROM (SELECT number, run + iif(status = 'pending', taken_back + 1, 0) AS run
           FROM task
          WHERE app = :app AND model = :model AND id = :id
            AND status IN ('pending', 'queued', 'running', 'cancelling')) AS t

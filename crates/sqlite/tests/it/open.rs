@@ -95,10 +95,49 @@ async fn a_file_of_version_1_is_upgraded_with_all_that_is_in_it() {
     let key = "a/B/1".parse().unwrap();
     let task = store.task(&key).await.unwrap().unwrap();
     assert_eq!((task.input.as_str(), task.last_seq), (r#"{"x": 1}"#, 1));
+    assert_eq!((task.taken_back, task.following_run()), (0, 2));
     let orphans = store.orphans(10).await.unwrap();
     assert_eq!(orphans.len(), 1, "nobody of version 1 lives on");
     let all = soloist::store::EventRange { after: 0, until: 9, max_events: 9, max_bytes: 9 };
     assert_eq!(store.events(&key, all).await.unwrap()[0].data.as_str(), "7");
+}
+
+/// Of a version that did not know which numbers were promised: what was promised by then is kept, and tombstones go on.
+#[tokio::test]
+async fn a_file_of_version_5_keeps_what_it_has_promised() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let old = Connection::open(&path).unwrap();
+    old.pragma_update(None, "application_id", 0x536f_6c6f).unwrap();
+    for migration in [
+        include_str!("../../src/migrations/0001_tables.sql"),
+        include_str!("../../src/migrations/0002_nodes.sql"),
+        include_str!("../../src/migrations/0003_durability.sql"),
+        include_str!("../../src/migrations/0004_lifecycle.sql"),
+        include_str!("../../src/migrations/0005_trace.sql"),
+    ] {
+        old.execute_batch(migration).unwrap();
+    }
+    old.execute_batch(
+        "PRAGMA user_version = 5;
+         INSERT INTO task (app, model, id, status, run, epoch, last_seq, next_run, created_at, updated_at)
+                VALUES ('a', 'B', '1', 'completed', 3, 3, 3, 2, 5, 5);
+         INSERT INTO input (task, json) VALUES (1, '{}');
+         INSERT INTO tombstone (app, model, id, run, epoch, last_seq, deleted_at) VALUES ('a', 'B', '2', 6, 6, 6, 5);",
+    )
+    .unwrap();
+    drop(old);
+    let store = SqliteStore::open(&path).unwrap();
+    let [promised, anew] = ["a/B/1", "a/B/2"].map(|key| key.parse::<soloist::Key>().unwrap());
+    let at = soloist::Timestamp::from_micros(9);
+    let task = store.task(&promised).await.unwrap().unwrap();
+    assert_eq!((task.next_run, task.following_run()), (soloist::NextRun::Replace, 4));
+    for (key, run, following) in [(anew, 6, 7), (promised.clone(), 3, 5)] {
+        store.delete(&promised, None, at).await.unwrap();
+        store.create(soloist::NewTask::named(key.clone(), soloist::Json::null()), at).await.unwrap();
+        let task = store.task(&key).await.unwrap().unwrap();
+        assert_eq!((task.run, task.following_run()), (run, following), "{key}");
+    }
 }
 
 #[test]
@@ -106,12 +145,12 @@ fn a_file_of_a_newer_version_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.db");
     drop(SqliteStore::open(&path).unwrap());
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", 5).unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 8).unwrap();
     let before = fs::read(&path).unwrap();
     let refusal = SqliteStore::open(&path).unwrap_err();
-    assert!(matches!(refusal, OpenError::NewerVersion { found: 5, known: 4, .. }), "{refusal}");
+    assert!(matches!(refusal, OpenError::NewerVersion { found: 8, known: 7, .. }), "{refusal}");
     assert!(
-        refusal.to_string().contains("has version 5, and this soloist knows versions up to 4"),
+        refusal.to_string().contains("has version 8, and this soloist knows versions up to 7"),
         "{refusal}"
     );
     assert_eq!(fs::read(&path).unwrap(), before);

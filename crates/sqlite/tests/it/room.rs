@@ -37,6 +37,7 @@ async fn finished(store: &dyn Store, node: &NodeId, n: usize) {
         after: None,
         max_total: None,
         idempotency: None,
+        trace: None,
         at,
     };
     let Claim::Won(claimed) = store.claim(request).await.unwrap() else { panic!("it is pending") };

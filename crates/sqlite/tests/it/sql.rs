@@ -49,8 +49,14 @@ fn a_place_in_the_log_that_is_taken_is_never_passed_over() {
 
 /// The plan that SQLite makes for a query, one step a line.
 fn plan(conn: &Connection, name: &str) -> String {
+    plan_with(conn, name, "")
+}
+
+/// The same, with a filter where the query has room for one.
+fn plan_with(conn: &Connection, name: &str, filter: &str) -> String {
     let (_, sql) = files().into_iter().find(|(file, _)| file == name).unwrap();
-    let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {}", sql.replace("-- filter", ""))).unwrap();
+    let mut explain =
+        conn.prepare(&format!("EXPLAIN QUERY PLAN {}", sql.replace("-- filter", filter))).unwrap();
     // No parameter is bound: a plan depends on none.
     let steps = explain.raw_query().mapped(|row| row.get::<_, String>("detail"));
     steps.map(Result::unwrap).collect::<Vec<_>>().join("\n")
@@ -77,6 +83,14 @@ fn what_runs_often_reads_one_range_of_an_index() {
         list.contains("SEARCH task USING INTEGER PRIMARY KEY (rowid<?)") && !list.contains("B-TREE"),
         "{list}"
     );
+    for filter in ["", "AND status = :status"] {
+        let owned = plan_with(&conn, "list", &format!("AND owner = :owner {filter}"));
+        assert!(
+            owned.contains("SEARCH task USING INDEX task_of_owner (owner=? AND number<?)")
+                && !owned.contains("B-TREE"),
+            "{owned}"
+        );
+    }
     let queued = plan(&conn, "claim_queued");
     for part in [
         "SEARCH first USING INDEX task_ready (app=? AND model=? AND place>?)",
@@ -99,6 +113,14 @@ fn what_runs_often_reads_one_range_of_an_index() {
             "{name}: {plan}"
         );
     }
+    let outlived = plan(&conn, "outlived");
+    assert!(
+        outlived.contains(
+            "SEARCH idempotency USING INDEX idempotency_by_age ((used_at,subject,call,target,key)>"
+        ) && outlived.contains("AND used_at<?)")
+            && !outlived.contains("B-TREE"),
+        "{outlived}"
+    );
     let held = plan(&conn, "held");
     assert!(held.contains("task USING INDEX task_held (node=? AND status=?)"), "{held}");
     let orphans = plan(&conn, "orphans");

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use memchr::memchr2;
+
 /// Most bytes that a reader keeps of one unfinished frame, unless told otherwise: 1 MiB of data, each byte of it
 /// written as a six-byte escape, and room for the fields around it.
 pub const FRAME_MAX_BYTES: usize = 8 << 20;
@@ -115,6 +117,13 @@ impl Decoder {
         self.last_event_id.as_deref()
     }
 
+    /// Whether an event has begun that is not complete. At the end of a stream it counts for nothing; where only the end of
+    /// the connection says that the stream is over, it tells that it was cut off.
+    #[must_use]
+    pub fn is_within_event(&self) -> bool {
+        !(self.line.is_empty() && self.event_type.is_empty() && self.data.is_empty() && self.id.is_none())
+    }
+
     /// Takes the next bytes and appends what they complete to `frames`.
     ///
     /// # Errors
@@ -126,9 +135,9 @@ impl Decoder {
                 rest = &rest[1..];
                 continue;
             }
-            let end = rest.iter().position(|b| matches!(b, b'\r' | b'\n'));
+            let end = memchr2(b'\r', b'\n', rest);
             let part = &rest[..end.unwrap_or(rest.len())];
-            if self.line.len() + self.data.len() + self.event_type.len() + part.len() > self.max_bytes {
+            if self.kept() + part.len() > self.max_bytes {
                 return Err(TooLarge { max_bytes: self.max_bytes });
             }
             self.line.extend_from_slice(part);
@@ -141,6 +150,12 @@ impl Decoder {
             self.line.clear();
         }
         Ok(())
+    }
+
+    /// How many bytes of the unfinished frame are kept.
+    fn kept(&self) -> usize {
+        let id = self.id.as_ref().map_or(0, String::len);
+        self.line.len() + id + self.event_type.len() + self.data.len()
     }
 
     /// Passes over one byte order mark at the very beginning, however it is cut.

@@ -13,4 +13,8 @@ pub use encode::{Data, Event, Format, Source, comment, retry};
 pub const MEDIA_TYPE: &str = "text/event-stream";
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod standard;
+#[cfg(test)]
 mod tests;

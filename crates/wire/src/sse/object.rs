@@ -4,6 +4,7 @@
 
 use std::{borrow::Cow, fmt};
 
+use memchr::memmem;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -64,14 +65,13 @@ fn on_one_line(out: &mut Vec<u8>, json: &str) {
 /// Whether one of the names may stand in the text: spelt out, or with an escape for one of their letters (`\u005f` to
 /// `\u007a`). Says yes too often, never too rarely.
 fn may_hold_a_name(body: &str) -> bool {
-    let spelt = body.match_indices("\"_").any(|(at, _)| {
+    let spelt = memmem::find_iter(body.as_bytes(), b"\"_").any(|at| {
         let name = &body[at + 1..];
         NAMES.iter().chain([&TYPE]).any(|n| name.strip_prefix(n).is_some_and(|rest| rest.starts_with('"')))
     });
     spelt
-        || body
-            .match_indices("\\u00")
-            .any(|(at, _)| matches!(body.as_bytes().get(at + 4), Some(b'5' | b'6' | b'7')))
+        || memmem::find_iter(body.as_bytes(), b"\\u00")
+            .any(|at| matches!(body.as_bytes().get(at + 4), Some(b'5' | b'6' | b'7')))
 }
 
 /// The object without the system's names, still open; none where the text is no object after all.

@@ -171,7 +171,7 @@ fn full_and_message_data_are_one_object_in_which_the_systems_fields_win_and_stan
 }
 
 /// The fields of an object in order, doubled ones too, values without white space between tokens.
-fn fields(json: &str) -> Vec<(String, String)> {
+pub(super) fn fields(json: &str) -> Vec<(String, String)> {
     struct Fields(Vec<(String, String)>);
     impl<'de> serde::Deserialize<'de> for Fields {
         fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

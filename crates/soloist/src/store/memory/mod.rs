@@ -6,9 +6,9 @@
 mod tables;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -26,6 +26,7 @@ use crate::{
     key::ModelKey,
     limits,
     state::Status,
+    sync::{Mutex, MutexGuard},
     task::{Create, Delete, NewTask, NextRun, Run, RunTerms, Task, TaskFilter, TaskPage},
 };
 
@@ -64,6 +65,10 @@ impl MemoryStore {
         lock(&self.tables)
     }
 
+    fn now(&self) -> guard::Now<'_> {
+        guard::Now { boot_id: self.clock.boot_id(), time: self.clock.now() }
+    }
+
     fn changed(&self) {
         self.changes.send_modify(|version| *version += 1);
     }
@@ -94,32 +99,21 @@ struct Beat {
 impl Heartbeat for Beat {
     fn renew(&mut self) -> StoreResult<Renewal> {
         let mut tables = self.store.lock();
-        let (boot_id, now) = (self.store.clock.boot_id(), self.store.clock.now());
-        Ok(match tables.nodes.get_mut(&self.node) {
-            Some(node) if !node.dead && !node.lease_is_over(boot_id, now) => {
-                node.lease_until = now + node.lease;
-                Renewal::Renewed
-            }
-            _ => Renewal::Dead,
-        })
+        let now = self.store.now();
+        let node = tables.nodes.get_mut(&self.node).map(|node| &mut node.row);
+        let renewal = guard::renews(node.as_deref(), now);
+        if let (Some(node), Renewal::Renewed) = (node, renewal) {
+            node.lease_until = now.time + node.lease;
+        }
+        Ok(renewal)
     }
 
     fn leave(&mut self) -> StoreResult<()> {
         if let Some(node) = self.store.lock().nodes.get_mut(&self.node) {
-            node.dead = true;
+            node.row.dead = true;
         }
         self.store.changed();
         Ok(())
-    }
-}
-
-/// The answer to a request whose idempotency key was used before.
-fn replayed(first: &Use, request: &ClaimRequest, digest: &str, current: Current) -> Claim {
-    debug_assert_eq!(first.task, request.key, "a key of a start belongs to its task");
-    if first.digest == digest {
-        Claim::Replayed { started: first.started, run: first.run, current }
-    } else {
-        Claim::KeyReused
     }
 }
 
@@ -127,7 +121,7 @@ fn replayed(first: &Use, request: &ClaimRequest, digest: &str, current: Current)
 impl Store for MemoryStore {
     async fn join(&self, node: NewNode) -> StoreResult<Box<dyn Heartbeat>> {
         let id = node.id.clone();
-        self.lock().nodes.insert(id.clone(), Node::new(node, self.clock.boot_id(), self.clock.now()));
+        self.lock().nodes.insert(id.clone(), Node::new(node, self.now()));
         self.changed();
         Ok(Box::new(Beat { store: self.clone(), node: id }))
     }
@@ -135,14 +129,10 @@ impl Store for MemoryStore {
     async fn bury(&self, evidence: Evidence) -> StoreResult<Vec<NodeId>> {
         let mut buried = Vec::new();
         let mut tables = self.lock();
-        let (boot_id, now) = (self.clock.boot_id(), self.clock.now());
+        let now = self.now();
         for (id, node) in &mut tables.nodes {
-            let over = match evidence {
-                Evidence::Certain => node.boot_id != boot_id,
-                Evidence::Lease => node.lease_is_over(boot_id, now),
-            };
-            if over && !node.dead {
-                node.dead = true;
+            if guard::buries(&node.row, evidence, now) {
+                node.row.dead = true;
                 buried.push(id.clone());
             }
         }
@@ -155,13 +145,14 @@ impl Store for MemoryStore {
 
     async fn serves(&self, model: &ModelKey) -> StoreResult<Option<RunTerms>> {
         let tables = self.lock();
-        let mut living = tables.nodes.values().filter(|node| !node.dead);
+        let mut living = tables.nodes.values().filter(|node| guard::is_alive(Some(&node.row)));
         Ok(living.find_map(|node| node.models.get(model)).copied())
     }
 
     async fn beside(&self, node: &NodeId) -> StoreResult<bool> {
         let tables = self.lock();
-        let mut others = tables.nodes.iter().filter(|(id, other)| *id != node && !other.dead);
+        let mut others =
+            tables.nodes.iter().filter(|(id, other)| *id != node && guard::is_alive(Some(&other.row)));
         Ok(others.any(|(_, other)| !other.models.is_empty()))
     }
 
@@ -205,14 +196,15 @@ impl Store for MemoryStore {
         let Some(row) = tables.row(&request.key).map(|row| row.current()) else { return Ok(Claim::Missing) };
         let number = tables.number(&request.key).expect("it has a row");
         let used = request.idempotency.as_ref().map(|used| (UsedKey::new(used, &request.key), &used.digest));
-        if let Some((used, digest)) = &used
+        if let Some((used, _)) = &used
             && let Some(first) = tables.keys.get(used)
         {
-            return Ok(replayed(first, &request, digest, row));
+            debug_assert_eq!(first.task, request.key, "a key of a start belongs to its task");
+            let first = guard::FirstUse { digest: &first.digest, started: first.started, run: first.run };
+            return Ok(guard::repeated(first, &request, row));
         }
         let is_active = row.status.is_active();
         let answer = match guard::lost_claim(Some(row), request.policy, request.after, alive) {
-            Some(Claim::NodeDead) => return Ok(Claim::NodeDead),
             Some(lost) => lost,
             None if is_active && request.policy.asks_for_more() => {
                 tables.want(&request.key, NextRun::wanted(request.policy));
@@ -224,17 +216,10 @@ impl Store for MemoryStore {
                 None => Claim::Queued(tables.row(&request.key).expect("it has a row").current()),
             },
         };
-        if let Some((used, digest)) = used {
-            let row = tables.row(&request.key).expect("it has a row");
-            let first = Use {
-                digest: digest.clone(),
-                task: request.key.clone(),
-                number,
-                started: matches!(answer, Claim::Won(_) | Claim::Queued(_)),
-                run: row.task.run + u64::from(matches!(answer, Claim::Rerun { .. })),
-                at: request.at,
-            };
-            tables.keys.insert(used, first);
+        let run = tables.row(&request.key).expect("it has a row").task.run;
+        if let (Some((used, digest)), Some((started, run))) = (used, guard::first_use(&answer, run)) {
+            let (digest, task) = (digest.clone(), request.key.clone());
+            tables.keys.insert(used, Use { digest, task, number, started, run, at: request.at });
         }
         drop(tables);
         if matches!(answer, Claim::Won(_) | Claim::Queued(_) | Claim::Rerun { first: true, .. }) {
@@ -245,14 +230,16 @@ impl Store for MemoryStore {
 
     async fn claim_queued(&self, request: QueuedClaim) -> StoreResult<Option<(Key, Won)>> {
         let mut tables = self.lock();
-        if !tables.alive(&request.node) {
-            return Ok(None);
-        }
-        let free = |(model, max): &&(ModelKey, Option<u32>)| !tables.is_full(model, *max);
-        let models: HashSet<_> = request.models.iter().filter(free).map(|(model, _)| model).collect();
+        let claimer = tables.nodes.get(&request.node).map(|node| &node.row);
+        let full = |(model, max): &(ModelKey, Option<u32>)| (model.clone(), tables.is_full(model, *max));
+        let models: HashMap<_, _> = request.models.iter().map(full).collect();
+        // What waits for its time is not in the queue.
         let first = tables.queue.values().copied().find_map(|number| {
-            let key = &tables.tasks[&number].task.key;
-            models.contains(key.model_key()).then(|| (number, key.clone()))
+            let row = &tables.tasks[&number];
+            let is_full = *models.get(row.task.key.model_key())?;
+            let is_due = row.task.due_at.is_none();
+            let taken = guard::takes_from_queue(&row.current(), is_due, is_full, claimer);
+            taken.then(|| (number, row.task.key.clone()))
         });
         let Some((number, key)) = first else { return Ok(None) };
         let won = tables.hold(number, request.node, request.at);
@@ -296,7 +283,10 @@ impl Store for MemoryStore {
 
     async fn orphans(&self, limit: usize) -> StoreResult<Vec<Held>> {
         let tables = self.lock();
-        let orphaned = |row: &&tables::Row| row.task.node.as_ref().is_some_and(|node| !tables.alive(node));
+        let orphaned = |row: &&tables::Row| {
+            let holder = row.task.node.as_ref().and_then(|node| tables.nodes.get(node));
+            row.task.node.is_some() && guard::is_orphaned(&row.current(), holder.map(|node| &node.row))
+        };
         Ok(tables.tasks.values().filter(orphaned).map(held).take(limit).collect())
     }
 
@@ -331,7 +321,7 @@ impl Store for MemoryStore {
             .keys
             .retain(|_, used| living.contains_key(&used.number) || !older(used.at, limits::IDEMPOTENCY_KEPT));
         let holders: HashSet<_> = tables.tasks.values().filter_map(|row| row.task.node.clone()).collect();
-        tables.nodes.retain(|id, node| !node.dead || holders.contains(id));
+        tables.nodes.retain(|id, node| guard::is_alive(Some(&node.row)) || holders.contains(id));
         Ok(false)
     }
 
@@ -429,7 +419,7 @@ impl Store for MemoryStore {
         let mut tables = self.lock();
         let Some(row) = tables.row(key) else { return Ok(Signalled::Missing) };
         let run = match row.task.status {
-            Status::Pending => row.task.run + 1,
+            Status::Pending => row.task.following_run(),
             Status::Queued | Status::Running | Status::Cancelling => row.task.run,
             finished @ (Status::Completed | Status::Failed | Status::Cancelled) => {
                 return Ok(Signalled::NotRunning(finished));

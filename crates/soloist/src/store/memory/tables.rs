@@ -2,24 +2,24 @@
 //!
 //! Decides: nothing. Every change of a row stands here, so that the verbs read as: ask the guard, then write.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
-    Json, Key, NodeId, Timestamp,
+    Failure, Json, Key, NodeId, Timestamp,
     event::Event,
     idempotency::Idempotency,
     key::ModelKey,
     state::{Place, Status},
-    store::{Change, ClaimRequest, Current, NewNode, Rerun, Signal, Transition, Won, Writer},
+    store::{
+        Change, ClaimRequest, Current, NewNode, Rerun, Signal, Transition, Won, Writer,
+        guard::{self, NodeRow, Now},
+    },
     task::{Epoch, Losses, NewId, NewTask, NextRun, Run, RunTerms, Seq, Task},
 };
 
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    pub(super) nodes: HashMap<NodeId, Node>,
+    pub(super) nodes: BTreeMap<NodeId, Node>,
     /// By number, so that a list is in the order of creation.
     pub(super) tasks: BTreeMap<u64, Row>,
     numbers: HashMap<Key, u64>,
@@ -40,10 +40,7 @@ pub(super) struct Tables {
 
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) boot_id: String,
-    pub(super) lease: Duration,
-    pub(super) lease_until: Duration,
-    pub(super) dead: bool,
+    pub(super) row: NodeRow,
     pub(super) models: HashMap<ModelKey, RunTerms>,
     pub(super) inbox: u64,
 }
@@ -62,6 +59,7 @@ pub(super) struct Row {
 #[derive(Debug)]
 pub(super) struct Tombstone {
     run: Run,
+    taken_back: u64,
     epoch: Epoch,
     last_seq: Seq,
     pub(super) deleted_at: Timestamp,
@@ -100,21 +98,12 @@ impl UsedKey {
 }
 
 impl Node {
-    pub(super) fn new(new: NewNode, boot_id: &str, now: Duration) -> Self {
+    pub(super) fn new(new: NewNode, now: Now<'_>) -> Self {
         Self {
-            boot_id: boot_id.to_owned(),
-            lease: new.lease,
-            lease_until: now + new.lease,
-            dead: false,
+            row: NodeRow::joined(new.lease, now),
             models: new.models.into_iter().map(|served| (served.model, served.terms)).collect(),
             inbox: 0,
         }
-    }
-
-    /// Whether the lease is over by the clock of this boot. One that ends later than any renewal could have put it was
-    /// written before that clock was set back.
-    pub(super) fn lease_is_over(&self, boot_id: &str, now: Duration) -> bool {
-        self.boot_id != boot_id || self.lease_until <= now || self.lease_until > now + self.lease
     }
 }
 
@@ -146,6 +135,7 @@ impl Row {
             terms: t.terms(),
             losses: t.losses,
             input: t.input.clone(),
+            trace: t.trace.clone(),
         }
     }
 }
@@ -162,14 +152,14 @@ impl Tables {
     /// Finished tasks of which one more run is to begin, and that anybody serves.
     pub(super) fn owed(&self) -> impl Iterator<Item = &Task> {
         let served = |task: &&Task| {
-            let mut living = self.nodes.values().filter(|node| !node.dead);
+            let mut living = self.nodes.values().filter(|node| guard::is_alive(Some(&node.row)));
             living.any(|node| node.models.contains_key(task.key.model_key()))
         };
         self.owed.iter().map(|number| &self.tasks[number].task).filter(served)
     }
 
     pub(super) fn alive(&self, node: &NodeId) -> bool {
-        self.nodes.get(node).is_some_and(|node| !node.dead)
+        guard::is_alive(self.nodes.get(node).map(|node| &node.row))
     }
 
     /// The key of a new task; an assigned id is one that no task has.
@@ -190,6 +180,7 @@ impl Tables {
     pub(super) fn insert(&mut self, key: Key, new: NewTask, at: Timestamp) -> Task {
         let before = self.tombstones.remove(&key).unwrap_or(Tombstone {
             run: 0,
+            taken_back: 0,
             epoch: Epoch(0),
             last_seq: 0,
             deleted_at: at,
@@ -221,9 +212,11 @@ impl Tables {
             due_at: None,
             position: None,
             next_run: NextRun::None,
+            taken_back: before.taken_back,
             node: None,
             last_seq: before.last_seq,
             run_start_seq: before.last_seq,
+            trace: None,
         };
         self.last_number += 1;
         self.numbers.insert(key, self.last_number);
@@ -237,7 +230,13 @@ impl Tables {
         let number = self.numbers.remove(key).expect("the row was found under this key");
         let Row { task, .. } = self.tasks.remove(&number).expect("a number names a row");
         self.owed.remove(&number);
-        let left = Tombstone { run: task.run, epoch: task.epoch, last_seq: task.last_seq, deleted_at: at };
+        let left = Tombstone {
+            run: task.run,
+            taken_back: guard::taken_back(task.next_run, task.taken_back),
+            epoch: task.epoch,
+            last_seq: task.last_seq,
+            deleted_at: at,
+        };
         self.tombstones.insert(key.clone(), left);
     }
 
@@ -250,7 +249,8 @@ impl Tables {
             && (self.is_full(model, request.max_total) || self.is_waited_for(model));
         let row = self.tasks.get_mut(&number).expect("a number names a row");
         let t = &mut row.task;
-        t.run += 1;
+        t.run = t.following_run();
+        t.taken_back = 0;
         t.attempt = 1;
         t.updated_at = request.at;
         t.run_start_seq = t.last_seq;
@@ -258,6 +258,7 @@ impl Tables {
         (t.losses, t.next_run) = (Losses::default(), NextRun::None);
         (t.started_at, t.completed_at, t.failed_at, t.cancelled_at) = (None, None, None, None);
         (t.final_value, t.failure, t.cancellation_reason) = (None, None, None);
+        t.trace = request.trace.clone();
         let due_at = t.run_at.filter(|run_at| *run_at > request.at);
         self.owed.remove(&number);
         if request.place == Place::Here && due_at.is_none() && !is_full {
@@ -376,7 +377,7 @@ impl Tables {
             Change::Cancelling { reason, rerun } => {
                 t.cancellation_reason = Some(reason);
                 if rerun == Rerun::Forget {
-                    t.next_run = NextRun::None;
+                    take_back(t);
                 }
             }
             Change::Requeued { attempt, retry_count, losses, due_at } => {
@@ -390,14 +391,15 @@ impl Tables {
             }
             Change::Failed { failure } => {
                 t.failed_at = Some(transition.at);
-                t.failure = Some(failure);
+                // Whether and when another attempt may help was decided by when it came here.
+                t.failure = Some(Failure { retryable: true, retry_after: None, ..failure });
                 t.cancellation_reason = None;
             }
             Change::Cancelled { reason, rerun } => {
                 t.cancelled_at = Some(transition.at);
                 t.cancellation_reason = Some(reason);
                 if rerun == Rerun::Forget {
-                    t.next_run = NextRun::None;
+                    take_back(t);
                 }
             }
         }
@@ -422,4 +424,10 @@ impl Tables {
         }
         given
     }
+}
+
+/// One more run that was asked for does not begin, and its number goes with it.
+fn take_back(task: &mut Task) {
+    task.taken_back = guard::taken_back(task.next_run, task.taken_back);
+    task.next_run = NextRun::None;
 }

@@ -1,0 +1,3 @@
+//! Nothing but its tests.
+
+#![forbid(unsafe_code)]
