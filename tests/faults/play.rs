@@ -126,6 +126,8 @@ impl Players {
         playing.spawn(async move { players.delete().await });
         let players = self.clone();
         playing.spawn(async move { players.create_under_keys().await });
+        let players = self.clone();
+        playing.spawn(async move { players.create_and_start().await });
     }
 
     /// Runs that will be there when the server that lives on does not.
@@ -150,6 +152,18 @@ impl Players {
     }
 
     /// Creates a task and starts it under a key, for itself and for somebody else, and watches it to its end.
+    /// Tasks that are created and started by one request, which is sent again where it had no answer.
+    async fn create_and_start(self) {
+        for n in 0..4 {
+            let key = format!("demo/ExampleTask/{}-at-once-{n}", self.round);
+            let body = r#"{"input":{"message":"m","delay_ms":20},"start":true}"#;
+            let task = self.tell(("PUT", &format!("/tasks/{key}"), body, None), &[200, 201]).await;
+            assert_eq!(task["run"], 1, "{key}: {task}");
+            self.record.of(&key, |told| told.won.push(1));
+            tokio::join!(self.watch(&self.doomed, &key), self.watch(&self.other, &key));
+        }
+    }
+
     async fn start_and_watch(self, key: String, input: &str) {
         self.create(&key, input).await;
         let path = format!("/tasks/{key}/start");

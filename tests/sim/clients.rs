@@ -27,7 +27,7 @@ pub(crate) struct Ask {
 
 #[derive(Debug, Clone)]
 pub(crate) enum What {
-    Create { script: Script, run_at: Option<Timestamp> },
+    Create { script: Script, run_at: Option<Timestamp>, starts: bool },
     Start { policy: Policy, idempotency: Option<String> },
     Cancel { run: Option<Run> },
     Signal { name: &'static str },
@@ -81,9 +81,19 @@ impl Ask {
     async fn answer(&self, ground: &Ground, to: &Coordinator, asked: u64) -> soloist::Result<String> {
         let key = &self.key;
         match &self.what {
-            What::Create { script, run_at } => {
+            What::Create { script, run_at, starts } => {
                 let new = NewTask { run_at: *run_at, ..NewTask::named(key.clone(), script.input()) };
-                Ok(match to.create(new).await? {
+                let create = if *starts {
+                    let options = StartOptions { policy: Policy::Once, ..StartOptions::default() };
+                    let created = to.create_and_start(new, options).await?;
+                    if let Some(start) = created.start {
+                        ground.oracle().answered(key, None, false, asked, &start?, self.number);
+                    }
+                    created.create
+                } else {
+                    to.create(new).await?
+                };
+                Ok(match create {
                     Create::Created(_) => "created",
                     Create::Exists(_) => "exists",
                     _ => "differs",

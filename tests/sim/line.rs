@@ -15,8 +15,8 @@ use soloist::{
     TaskFilter, TaskPage, Timestamp,
     simulation::SlowHeartbeat,
     store::{
-        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, Prune,
-        QueuedClaim, Renewal, Signal, Signalled, StoreResult, Transition, Waiting, Won,
+        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, FirstClaim, Heartbeat, Held, NewNode,
+        Prune, QueuedClaim, Renewal, Signal, Signalled, StoreResult, Transition, Waiting, Won,
     },
 };
 use tokio::{
@@ -220,6 +220,11 @@ impl Store for Line {
     async fn create(&self, task: NewTask, at: Timestamp) -> StoreResult<Create> {
         let node = self.node;
         self.call("create", 0, move |ground| ground.create(node, task, at)).await
+    }
+
+    async fn create_claimed(&self, task: NewTask, claim: FirstClaim, at: Timestamp) -> StoreResult<Create> {
+        let node = self.node;
+        self.call("create_claimed", 0, move |ground| ground.create_claimed(node, task, claim, at)).await
     }
 
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim> {

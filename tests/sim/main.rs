@@ -151,7 +151,7 @@ fn thousands_of_seeds_keep_every_promise() {
 
 /// Seeds that found a defect when they were drawn, and what it was. They are other histories once the simulation itself is
 /// changed; then they are seeds like any others.
-const FOUND: [(u64, &str); 10] = [
+pub(crate) const FOUND: [(u64, &str); 10] = [
     (
         218_222_981_329_530_224,
         "who waits for the end of a run whose task is deleted and created anew waits for ever",

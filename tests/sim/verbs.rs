@@ -5,8 +5,8 @@
 use soloist::{
     Create, Delete, Json, Key, NewId, NewTask, NodeId, Run, Store as _, Timestamp,
     store::{
-        Applied, Change, Claim, ClaimRequest, Evidence, Heartbeat, NewNode, Prune, QueuedClaim, Renewal,
-        Signalled, StoreResult, Transition, Won, Writer,
+        Applied, Change, Claim, ClaimRequest, Evidence, FirstClaim, Heartbeat, NewNode, Prune, QueuedClaim,
+        Renewal, Signalled, StoreResult, Transition, Won, Writer,
     },
 };
 
@@ -75,6 +75,34 @@ impl Ground {
         self.note(node, "creates", &key.to_string(), || short(&answer));
         let act = if matches!(answer, Create::Created(_)) { Act::Created } else { Act::Nothing };
         self.observe(&key, |oracle, task, events| oracle.committed(&key, &act, task, events));
+        self.changed();
+        Ok(answer)
+    }
+
+    pub(crate) fn create_claimed(
+        &self,
+        node: usize,
+        task: NewTask,
+        claim: FirstClaim,
+        at: Timestamp,
+    ) -> StoreResult<Create> {
+        let NewId::Named(key) = task.id.clone() else { unreachable!("all tasks have names here") };
+        let claimer = claim.node.clone();
+        let answer = now(self.store.create_claimed(task, claim, at))?;
+        self.note(node, "creates and claims", &key.to_string(), || short(&answer));
+        let act = match &answer {
+            Create::Created(task) if task.status == soloist::Status::Running => Act::Claimed(claimer),
+            Create::Created(task) if task.status == soloist::Status::Queued => Act::Queued,
+            Create::Created(_) => Act::Created,
+            _ => Act::Nothing,
+        };
+        self.observe(&key, |oracle, task, events| {
+            if let (Act::Claimed(_) | Act::Queued, Some(task)) = (&act, &task) {
+                let before = oracle.before_its_claim(task);
+                oracle.committed(&key, &Act::Created, Some(before), Vec::new());
+            }
+            oracle.committed(&key, &act, task, events);
+        });
         self.changed();
         Ok(answer)
     }

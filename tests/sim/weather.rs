@@ -36,6 +36,8 @@ pub(crate) struct Weather {
     pub(crate) unserved: u64,
     /// How long finished tasks of one model are kept; for ever where it is 0.
     pub(crate) prune_after_ms: u64,
+    /// Whether half of the creates start their tasks as well.
+    pub(crate) creates_start: bool,
 }
 
 impl Weather {
@@ -68,6 +70,8 @@ impl Weather {
             keys: d.between(3, 9),
             unserved: d.of(&[0, 0, 25]),
             prune_after_ms: d.of(&[0, 0, 400]),
+            // Those that once found something did so in histories without it.
+            creates_start: !crate::FOUND.iter().any(|(found, _)| *found == seed),
         }
     }
 }

@@ -29,8 +29,8 @@ use soloist::{
     idempotency::{Call, Idempotency},
     state::{Command, EpochChange, Logged, Place, Retries, next},
     store::{
-        Change, ClaimRequest, Current, EventRange, Evidence, Heartbeat, NewNode, Prune, QueuedClaim, Rerun,
-        Served, StoreResult, Transition, Writer,
+        Change, ClaimRequest, Current, EventRange, Evidence, FirstClaim, Heartbeat, NewNode, Prune,
+        QueuedClaim, Rerun, Served, StoreResult, Transition, Writer,
     },
 };
 use soloist_postgres::{PgOptions, PgStore};
@@ -58,6 +58,8 @@ enum Op {
         keyed: bool,
         /// With another input than the others.
         differs: bool,
+        /// With its first run, where it brings no key and the runs of the model are not bounded.
+        first: Option<(usize, Place)>,
     },
     Start {
         task: usize,
@@ -147,8 +149,9 @@ fn op() -> impl Strategy<Value = Op> {
     let call =
         prop::sample::select(vec![Call::Start, Call::Start, Call::CreateAndStart, Call::StartOrAttach]);
     prop_oneof![
-        3 => (task.clone(), prop::option::weighted(0.2, 1..500_i64), prop::bool::weighted(0.2), prop::bool::weighted(0.1))
-            .prop_map(|(task, run_at, keyed, differs)| Op::Create { task, run_at, keyed, differs }),
+        3 => (task.clone(), prop::option::weighted(0.2, 1..500_i64), prop::bool::weighted(0.2), prop::bool::weighted(0.1),
+              prop::option::weighted(0.4, (node.clone(), place.clone())))
+            .prop_map(|(task, run_at, keyed, differs, first)| Op::Create { task, run_at, keyed, differs, first }),
         6 => (task.clone(), node.clone(), policy, place, prop::option::weighted(0.2, (0..3_u8, call)), prop::option::weighted(0.15, 0..4_u64))
             .prop_map(|(task, node, policy, place, keyed, after)| Op::Start { task, node, policy, place, keyed, after }),
         4 => node.clone().prop_map(|node| Op::ClaimQueued { node }),
@@ -343,7 +346,7 @@ impl<'a> World<'a> {
 
     async fn act(&mut self, op: &Op) -> Result<(), TestCaseError> {
         match *op {
-            Op::Create { task, run_at, keyed, differs } => {
+            Op::Create { task, run_at, keyed, differs, first } => {
                 let input = if differs { r#"{"a": 1.0}"# } else { r#"{"a": 1}"# };
                 let mut new = NewTask::named(self.key(task), Json::parse(input).unwrap());
                 new.owner = reads::owner(task).map(str::to_owned);
@@ -354,11 +357,20 @@ impl<'a> World<'a> {
                     new.idempotency = Some(Idempotency::create(&key, &new, ""));
                 }
                 let at = self.now();
-                let create = self.ask("create", |store| {
-                    let new = new.clone();
+                let first = first.filter(|_| !keyed && self.total.is_none());
+                let claim = first.map(|(node, place)| {
+                    let (node, trace) = (self.nodes[node].clone(), trace_of(node));
+                    FirstClaim { node, place, trace }
+                });
+                let what = format!("{op:?}");
+                let create = self.ask(&what, |store| {
+                    let (new, claim) = (new.clone(), claim.clone());
                     async move {
                         // A task that is there may stand in the queue, and a create tells no place.
-                        let created = store.create(new, at).await?;
+                        let created = match claim {
+                            Some(claim) => store.create_claimed(new, claim, at).await?,
+                            None => store.create(new, at).await?,
+                        };
                         Ok(match created {
                             Create::Exists(mut task) | Create::Replayed(mut task) => {
                                 task.position = None;

@@ -37,8 +37,8 @@ use soloist::{
     clock::SharedBootClock,
     limits,
     store::{
-        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, Prune,
-        QueuedClaim, Signal, Signalled, StoreError, StoreResult, Transition, Waiting, Won, guard,
+        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, FirstClaim, Heartbeat, Held, NewNode,
+        Prune, QueuedClaim, Signal, Signalled, StoreError, StoreResult, Transition, Waiting, Won, guard,
     },
 };
 use tokio::{sync::watch, task::AbortHandle};
@@ -207,6 +207,16 @@ impl Store for PgStore {
 
     async fn create(&self, new: NewTask, at: Timestamp) -> StoreResult<Create> {
         Ok(queries::create(&self.db, &new, at).await?)
+    }
+
+    async fn create_claimed(&self, new: NewTask, claim: FirstClaim, at: Timestamp) -> StoreResult<Create> {
+        let created = queries::create_claimed(&self.db, &new, claim, at).await?;
+        if let Create::Created(task) = &created
+            && task.status == Status::Queued
+        {
+            self.hints.everybody();
+        }
+        Ok(created)
     }
 
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim> {

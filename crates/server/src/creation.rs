@@ -1,12 +1,10 @@
 //! What calls have in common that create a task and start it.
 //!
 //! Decides: how what a request says of a task becomes a [`NewTask`], and which answers to a create are problems. Never
-//! decides whether the task is new or who starts it; the store does, each in one atomic step.
+//! decides whether the task is new or who starts it; the store does, in one atomic step, or one for each. Sent again under its
+//! key, a request completes what is missing and no more.
 
-use soloist::{
-    Coordinator, Create, IdempotencyKey, Json, Key, NewId, NewTask, Start, StartOptions, Task,
-    idempotency::Idempotency,
-};
+use soloist::{Create, IdempotencyKey, Json, Key, NewId, NewTask, Task, idempotency::Idempotency};
 use soloist_wire::problem;
 
 use crate::problem::Problem;
@@ -84,15 +82,6 @@ pub(crate) fn made(answer: Create) -> Result<(Made, Task), Problem> {
 pub(crate) fn differs(key: &Key) -> Problem {
     let detail = format!("the task {key} is there with another input; choose another id");
     Problem::new(problem::INPUT_DIFFERS, detail)
-}
-
-/// Starts what was created by the same request. Sent again under its key, it completes what is missing and no more.
-pub(crate) async fn start(
-    coordinator: &Coordinator,
-    key: &Key,
-    options: StartOptions,
-) -> Result<Start, Problem> {
-    coordinator.start(key, options).await.map_err(|error| not_started(key, error))
 }
 
 /// Why a task was not started that was created by the same request: it is there nevertheless.

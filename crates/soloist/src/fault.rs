@@ -13,6 +13,8 @@ pub const POINTS: &[&str] = &[
     "core:open-settled",
     "core:create-before",
     "core:create-after",
+    "core:create-claimed-before",
+    "core:create-claimed-after",
     "core:claim-before",
     "core:claim-won",
     "core:claim-queued",

@@ -88,7 +88,7 @@ pub use state::{Policy, Status};
 pub use store::{Store, StoreError, memory::MemoryStore};
 pub use subscription::{Cursor, Delivery, From, GapReason, SubscribeOptions, Subscribed, Subscription};
 pub use task::{
-    Create, Delete, Epoch, Losses, NewId, NewTask, NextRun, NodeId, Run, RunTerms, Seq, Start, StartOptions,
-    Task, TaskFilter, TaskPage,
+    Create, Created, Delete, Epoch, Losses, NewId, NewTask, NextRun, NodeId, Run, RunTerms, Seq, Start,
+    StartOptions, Task, TaskFilter, TaskPage,
 };
 pub use trace::TraceContext;

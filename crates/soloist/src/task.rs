@@ -154,6 +154,44 @@ impl Task {
             deadline_seconds: self.deadline_seconds,
         }
     }
+
+    /// The record of a task that was created now, pending, under a key that no task had before.
+    #[must_use]
+    pub fn created(key: Key, new: NewTask, at: Timestamp) -> Self {
+        let terms = new.terms();
+        Self {
+            key,
+            input: new.input,
+            status: Status::Pending,
+            run: 0,
+            attempt: 0,
+            epoch: Epoch(0),
+            owner: new.owner,
+            created_at: at,
+            updated_at: at,
+            started_at: None,
+            completed_at: None,
+            failed_at: None,
+            cancelled_at: None,
+            final_value: None,
+            failure: None,
+            cancellation_reason: None,
+            retry_count: 0,
+            max_retries: terms.max_retries,
+            losses: Losses::default(),
+            timeout_seconds: terms.timeout_seconds,
+            deadline_seconds: terms.deadline_seconds,
+            run_at: new.run_at,
+            due_at: None,
+            position: None,
+            next_run: NextRun::None,
+            taken_back: 0,
+            node: None,
+            last_seq: 0,
+            run_start_seq: 0,
+            trace: None,
+        }
+    }
 }
 
 /// Attempts of a run that ended without a fault of their own.
@@ -451,6 +489,16 @@ pub enum Create {
     ReplayedDeleted(Key),
     /// The idempotency key was used before, for another request.
     KeyReused,
+}
+
+/// How a create that starts its task was answered.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// The create. Of a task that is new and running the record shows its run; any other record is from before the start.
+    pub create: Create,
+    /// The start; none where there is no task to start: the create found another one, or one that has been deleted, or its
+    /// idempotency key was used before for another request.
+    pub start: Option<Result<Start>>,
 }
 
 /// How a delete was answered.

@@ -35,9 +35,9 @@ use soloist::{
     clock::SharedBootClock,
     fault, limits,
     store::{
-        Applied, Change, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, Prune,
-        QueuedClaim, Signal, Signalled, StoreError, StoreResult, Transition, Waiting, Won, Writer as By,
-        guard,
+        Applied, Change, Claim, ClaimRequest, Current, EventRange, Evidence, FirstClaim, Heartbeat, Held,
+        NewNode, Prune, QueuedClaim, Signal, Signalled, StoreError, StoreResult, Transition, Waiting, Won,
+        Writer as By, guard,
     },
 };
 
@@ -243,11 +243,16 @@ impl Store for SqliteStore {
 
     async fn create(&self, new: NewTask, at: Timestamp) -> StoreResult<Create> {
         let bytes = new.input.as_str().len();
-        let created = self.writer.write(bytes, move |conn| queries::create(conn, &new, at)).await?;
+        let created = self.writer.write(bytes, move |conn| queries::create(conn, &new, None, at)).await?;
         if let Create::Created(task) = &created {
             self.fresh.note(&task.key);
         }
         Ok(created)
+    }
+
+    async fn create_claimed(&self, new: NewTask, claim: FirstClaim, at: Timestamp) -> StoreResult<Create> {
+        let bytes = new.input.as_str().len();
+        self.writer.write(bytes, move |conn| queries::create(conn, &new, Some(&claim), at)).await
     }
 
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim> {

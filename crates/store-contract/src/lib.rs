@@ -18,6 +18,7 @@ pub mod claim;
 pub mod claim_queued;
 pub mod claim_table;
 pub mod create;
+pub mod create_claimed;
 pub mod delete;
 pub mod due;
 pub mod events;
@@ -136,6 +137,14 @@ macro_rules! contract {
                 assigned_ids_skip_those_that_are_taken
                 assigned_ids_differ_among_concurrent_creates
                 the_input_is_kept_as_it_was_sent
+            }
+            create_claimed {
+                it_is_what_a_create_and_a_claim_come_to
+                s1_of_many_for_one_key_one_makes_it_and_one_holds_it
+                a_task_that_is_there_stays_as_it_was
+                an_assigned_id_comes_with_its_run
+                a_run_that_waits_is_taken_from_the_queue
+                a_run_that_was_begun_with_its_task_outlives_its_process
             }
             delete {
                 a_deleted_task_is_gone_with_its_events_and_signals

@@ -10,8 +10,8 @@ use soloist::{
     Create, Delete, Event, Json, Key, ModelKey, NewTask, NodeId, Run, RunTerms, Status, Store, Task,
     TaskFilter, TaskPage, Timestamp,
     store::{
-        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, Prune,
-        QueuedClaim, Signal, Signalled, StoreResult, Transition, Waiting, Won,
+        Applied, Claim, ClaimRequest, Current, EventRange, Evidence, FirstClaim, Heartbeat, Held, NewNode,
+        Prune, QueuedClaim, Signal, Signalled, StoreResult, Transition, Waiting, Won,
     },
 };
 use tokio::sync::watch;
@@ -24,6 +24,7 @@ pub enum Call<'a> {
     Bury,
     Serves,
     Create,
+    CreateClaimed,
     Claim,
     ClaimQueued,
     Waiting,
@@ -110,6 +111,9 @@ impl<B: Between> Store for Line<B> {
     }
     async fn create(&self, task: NewTask, at: Timestamp) -> StoreResult<Create> {
         self.pass(Call::Create, self.store().create(task, at)).await
+    }
+    async fn create_claimed(&self, task: NewTask, claim: FirstClaim, at: Timestamp) -> StoreResult<Create> {
+        self.pass(Call::CreateClaimed, self.store().create_claimed(task, claim, at)).await
     }
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim> {
         self.pass(Call::Claim, self.0.claim(request)).await

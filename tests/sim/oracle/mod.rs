@@ -183,6 +183,19 @@ impl Oracle {
         self.keys.get(key).and_then(|shadow| shadow.row.as_ref()).map_or(0, |row| row.run)
     }
 
+    /// The record of a task that was created with its first run as it would be before that: judged as a create and a claim,
+    /// one after the other.
+    pub(crate) fn before_its_claim(&self, task: &Task) -> Task {
+        let newest = |shadow: &Shadow| shadow.runs.keys().last().copied();
+        let mut before = task.clone();
+        (before.status, before.node) = (Status::Pending, None);
+        before.run = self.keys.get(&task.key).and_then(newest).unwrap_or(0);
+        if task.status == Status::Running {
+            before.epoch = soloist::Epoch(task.epoch.0.saturating_sub(1));
+        }
+        before
+    }
+
     pub(crate) fn joined(&mut self, life: u64, new: &NewNode) {
         self.judged.sessions += 1;
         let lease_ms = u64::try_from(new.lease.as_millis()).unwrap();

@@ -7,6 +7,7 @@ use soloist::{From, Key, Policy};
 use super::World;
 use crate::{
     clients::{Ask, Heard, Viewer, Watching, What, watch},
+    draw::Dice,
     ground::SimulatedWall,
     work::Script,
 };
@@ -47,7 +48,10 @@ impl World {
             let in_ms = i64::try_from(self.dice.between(1, 800)).unwrap();
             soloist::Timestamp::from_micros(soloist::Clock::now(&wall).as_micros() + in_ms * 1000)
         });
-        What::Create { script, run_at }
+        // By a dice of its own, so that the histories of seeds in which none does stay what they are.
+        let starts = self.ground.weather.creates_start
+            && Dice::new(self.ground.seed, &[9, self.totals.asks]).per_mille(500);
+        What::Create { script, run_at, starts }
     }
 
     fn put(&mut self, mut ask: Ask) {

@@ -17,7 +17,7 @@ pub(crate) use read::{
 };
 pub(crate) use slots::{Slots, make};
 pub(crate) use tidy::{prune, tidy};
-pub(crate) use write::{Creating, create, delete, ripen, signal};
+pub(crate) use write::{Creating, create, create_claimed, delete, ripen, signal};
 
 /// A number as PostgreSQL keeps it.
 pub(crate) fn int(n: impl TryInto<i64>) -> i64 {

@@ -5,10 +5,11 @@
 use std::sync::Arc;
 
 use soloist::{
-    Create, Delete, Json, Key, NewId, NewTask, NodeId, Run, Task, Timestamp, fault,
+    Create, Delete, Json, Key, NewId, NewTask, NodeId, Run, Task, Timestamp, TraceContext, fault,
     idempotency::Idempotency,
     limits,
-    store::{Signalled, guard},
+    state::Place,
+    store::{FirstClaim, Signalled, guard},
 };
 use tokio_postgres::{
     Row,
@@ -28,17 +29,39 @@ use crate::{
 pub(crate) async fn create(db: &Arc<Db>, new: &NewTask, at: Timestamp) -> SqlResult<Create> {
     match &new.idempotency {
         Some(key) => create_keyed(db, new, key, at).await,
-        None => create_new(db, new, at).await,
+        None => create_new(db, Creation { new: new.clone(), first: None, at }).await,
     }
 }
 
+/// The same with its first run, unless it brings an idempotency key: then the task is pending, and claimed by a step of its
+/// own.
+pub(crate) async fn create_claimed(
+    db: &Arc<Db>,
+    new: &NewTask,
+    claim: FirstClaim,
+    at: Timestamp,
+) -> SqlResult<Create> {
+    let first = First { claim, claim_id: rand::random() };
+    create_new(db, Creation { new: new.clone(), first: Some(first), at }).await
+}
+
 /// A create that is sent once: where its task is there it locks and writes nothing. The first time it goes with others.
-async fn create_new(db: &Arc<Db>, new: &NewTask, at: Timestamp) -> SqlResult<Create> {
+async fn create_new(db: &Arc<Db>, creation: Creation) -> SqlResult<Create> {
     let (mut again, mut is_alone) = (Again::new(Fate::Repeat), false);
+    let new = &creation.new;
     loop {
+        // It may be there already, and the answer was lost: its row has a number that nobody else has drawn.
+        let mut is_own = false;
+        if let (NewId::Named(key), Some(first), true) = (&new.id, &creation.first, is_alone) {
+            let row = active(db, key, None).await?;
+            is_own = row.is_some_and(|row| row.claim_id == Some(first.claim_id));
+        }
         if let NewId::Named(key) = &new.id
             && let Some(task) = task(db, key).await?
         {
+            if is_own {
+                return Ok(Create::Created(task));
+            }
             return Ok(if task.input.same_value(&new.input) {
                 Create::Exists(task)
             } else {
@@ -46,10 +69,10 @@ async fn create_new(db: &Arc<Db>, new: &NewTask, at: Timestamp) -> SqlResult<Cre
             });
         }
         let made = match (is_alone, &new.id) {
-            (false, NewId::Named(_)) => gather::ask(db, Creating::<true> { new: new.clone(), at }).await,
-            (false, NewId::Assigned(_)) => gather::ask(db, Creating::<false> { new: new.clone(), at }).await,
+            (false, NewId::Named(_)) => gather::ask(db, Creating::<true>(creation.clone())).await,
+            (false, NewId::Assigned(_)) => gather::ask(db, Creating::<false>(creation.clone())).await,
             (true, _) => {
-                make(db, again_for(new, Again::new), &[(new, at)]).await.map(|mut made| made.remove(0))
+                make(db, again_for(new, Again::new), &[&creation]).await.map(|mut made| made.remove(0))
             }
         };
         let was_alone = std::mem::replace(&mut is_alone, true);
@@ -65,11 +88,23 @@ async fn create_new(db: &Arc<Db>, new: &NewTask, at: Timestamp) -> SqlResult<Cre
     }
 }
 
-/// A create, and when.
-pub(crate) struct Creating<const NAMED: bool> {
+/// A create, when, and the run that it begins.
+#[derive(Clone)]
+struct Creation {
     new: NewTask,
+    first: Option<First>,
     at: Timestamp,
 }
+
+/// A first run, and the number by which it finds itself again.
+#[derive(Clone)]
+struct First {
+    claim: FirstClaim,
+    claim_id: i64,
+}
+
+/// A create that waits for others.
+pub(crate) struct Creating<const NAMED: bool>(Creation);
 
 impl<const NAMED: bool> Request for Creating<NAMED>
 where
@@ -82,16 +117,16 @@ where
     }
 
     fn task(&self) -> Option<&Key> {
-        match &self.new.id {
+        match &self.0.new.id {
             NewId::Named(key) => Some(key),
             NewId::Assigned(_) => None,
         }
     }
 
     async fn carry_out(db: &Db, group: &[&Self]) -> SqlResult<Vec<Option<Task>>> {
-        let group: Vec<_> = group.iter().map(|creating| (&creating.new, creating.at)).collect();
-        let Some((first, _)) = group.first() else { return Ok(Vec::new()) };
-        make(db, again_for(first, Again::briefly), &group).await
+        let group: Vec<_> = group.iter().map(|creating| &creating.0).collect();
+        let Some(one) = group.first() else { return Ok(Vec::new()) };
+        make(db, again_for(&one.new, Again::briefly), &group).await
     }
 }
 
@@ -121,16 +156,19 @@ fn again_for(new: &NewTask, again: fn(Fate) -> Again) -> Again {
 }
 
 /// Makes tasks in one statement; none where a name is taken.
-async fn make(db: &Db, again: Again, group: &[(&NewTask, Timestamp)]) -> SqlResult<Vec<Option<Task>>> {
+async fn make(db: &Db, again: Again, group: &[&Creation]) -> SqlResult<Vec<Option<Task>>> {
     fault::point("postgres:create-before");
     let made = match group {
-        [(new, at)] => {
-            let made =
-                ask_while(&db.writers, again, &db.sql.create, &Words::of(new).args(&at.as_micros())).await?;
+        [creation] => {
+            let (words, at, first) =
+                (Words::of(&creation.new), creation.at.as_micros(), FirstWords::of(creation));
+            let mut args = words.args(&at).to_vec();
+            args.extend(first.args());
+            let made = ask_while(&db.writers, again, &db.sql.create, &args).await?;
             vec![made.first().map(rows::task).transpose()?]
         }
         _ => {
-            let all: Vec<_> = group.iter().map(|(new, _)| Words::of(new)).collect();
+            let all: Vec<_> = group.iter().map(|creation| Words::of(&creation.new)).collect();
             let (apps, models, ids) =
                 (column(&all, |w| w.app), column(&all, |w| w.model), column(&all, |w| w.id));
             let owners = column(&all, |w| w.owner.as_deref());
@@ -140,12 +178,19 @@ async fn make(db: &Db, again: Again, group: &[(&NewTask, Timestamp)]) -> SqlResu
                 column(&all, |w| w.deadline_seconds),
             );
             let (run_ats, inputs) = (column(&all, |w| w.run_at), column(&all, |w| w.input));
-            let ats: Vec<i64> = group.iter().map(|(_, at)| at.as_micros()).collect();
+            let ats: Vec<i64> = group.iter().map(|creation| creation.at.as_micros()).collect();
+            let firsts: Vec<_> = group.iter().map(|creation| FirstWords::of(creation)).collect();
+            let (nodes, claim_ids, heres) =
+                (column(&firsts, |w| w.node), column(&firsts, |w| w.claim_id), column(&firsts, |w| w.here));
+            let (trace_parents, trace_states) =
+                (column(&firsts, |w| w.trace_parent), column(&firsts, |w| w.trace_state));
             let args = args! {
                 apps: TEXT_ARRAY = apps, models: TEXT_ARRAY = models, ids: TEXT_ARRAY = ids, owners: TEXT_ARRAY = owners,
                 max_retries: INT4_ARRAY = max_retries, timeout_seconds: INT4_ARRAY = timeout_seconds,
                 deadline_seconds: INT4_ARRAY = deadline_seconds, run_ats: INT8_ARRAY = run_ats,
-                inputs: TEXT_ARRAY = inputs, ats: INT8_ARRAY = ats,
+                inputs: TEXT_ARRAY = inputs, ats: INT8_ARRAY = ats, nodes: TEXT_ARRAY = nodes,
+                claim_ids: INT8_ARRAY = claim_ids, heres: BOOL_ARRAY = heres, trace_parents: TEXT_ARRAY = trace_parents,
+                trace_states: TEXT_ARRAY = trace_states,
             };
             let made = ask_while(&db.writers, again, &db.sql.create_many, args).await?;
             rows::in_places(&made, group.len(), rows::task)?
@@ -156,8 +201,42 @@ async fn make(db: &Db, again: Again, group: &[(&NewTask, Timestamp)]) -> SqlResu
 }
 
 /// One value of each.
-fn column<'a, 'b, T>(all: &'b [Words<'a>], of: impl Fn(&'b Words<'a>) -> T) -> Vec<T> {
+fn column<'a, W, T>(all: &'a [W], of: impl Fn(&'a W) -> T) -> Vec<T> {
     all.iter().map(of).collect()
+}
+
+/// What `create.sql` is given of a first run; nothing where none is begun.
+#[derive(Default)]
+struct FirstWords<'a> {
+    node: Option<&'a str>,
+    claim_id: Option<i64>,
+    here: Option<bool>,
+    trace_parent: Option<&'a str>,
+    trace_state: Option<&'a str>,
+}
+
+impl<'a> FirstWords<'a> {
+    fn of(creation: &'a Creation) -> Self {
+        let Some(First { claim, claim_id }) = &creation.first else { return Self::default() };
+        let trace = claim.trace.as_ref();
+        Self {
+            node: Some(claim.node.as_str()),
+            claim_id: Some(*claim_id),
+            here: Some(claim.place == Place::Here),
+            trace_parent: trace.map(TraceContext::traceparent),
+            trace_state: trace.and_then(TraceContext::tracestate),
+        }
+    }
+
+    fn args(&self) -> [(&'static str, &(dyn ToSql + Sync), Type); 5] {
+        [
+            ("node", &self.node, Type::TEXT),
+            ("claim_id", &self.claim_id, Type::INT8),
+            ("here", &self.here, Type::BOOL),
+            ("trace_parent", &self.trace_parent, Type::TEXT),
+            ("trace_state", &self.trace_state, Type::TEXT),
+        ]
+    }
 }
 
 /// What `create.sql` is given, as it is stored.

@@ -246,7 +246,17 @@ impl World {
     }
 
     pub(crate) fn create(&self) -> String {
+        self.create_with("NULL::text", "NULL::bigint")
+    }
+
+    /// With its first run, of a node, under the number of that claim.
+    pub(crate) fn create_with(&self, node: &str, claim_id: &str) -> String {
         let new = [
+            ("node", node),
+            ("claim_id", claim_id),
+            ("here", "true"),
+            ("trace_parent", "NULL::text"),
+            ("trace_state", "NULL::text"),
             ("app", "'a'"),
             ("model", "'M'"),
             ("id", "'1'::text"),

@@ -157,9 +157,11 @@ async fn carry_out(
     if let (true, NewId::Named(key)) = (asked.has_seen_events(), &asked.task.id) {
         return come_again(state, key, &asked, &location(key)).await;
     }
-    let (made, task) = creation::made(state.coordinator.create(asked.task.clone()).await?)?;
+    let created = state.coordinator.create_and_start(asked.task.clone(), asked.start()).await?;
+    let (made, task) = creation::made(created.create)?;
     let location = location(&task.key);
-    let answer = started(state, &task.key, asked)
+    let start = created.start.expect("what is there is started");
+    let answer = started(state, &task.key, start, asked)
         .await
         .map_err(|problem| Problem { location: Some(location.clone()), ..problem })?;
     let answer = at(&location, answer);
@@ -176,8 +178,13 @@ async fn come_again(state: &AppState, key: &Key, asked: &Asked, location: &str) 
     Ok(at(location, watched(state, key, &asked.wish).await?))
 }
 
-async fn started(state: &AppState, key: &Key, mut asked: Asked) -> Result<Response, Problem> {
-    let start = creation::start(&state.coordinator, key, asked.start()).await?;
+async fn started(
+    state: &AppState,
+    key: &Key,
+    start: soloist::Result<Start>,
+    mut asked: Asked,
+) -> Result<Response, Problem> {
+    let start = start.map_err(|error| creation::not_started(key, error))?;
     let has_won = matches!(start, Start::Started { .. } | Start::Replayed { started: true, .. });
     if has_won && matches!(asked.wish.from, From::Latest | From::Tail) {
         // Everything of a run that it started itself comes after its request.

@@ -8,8 +8,8 @@ use axum::{
 };
 use serde::Deserialize;
 use soloist::{
-    Coordinator, Create, Delete, IdempotencyKey, Key, NewId, NewTask, Policy, Run, StartOptions, Status,
-    Task, TaskFilter, idempotency::Call, limits,
+    Coordinator, Delete, IdempotencyKey, Key, NewId, NewTask, Policy, Run, Start, StartOptions, Status, Task,
+    TaskFilter, idempotency::Call, limits,
 };
 use soloist_wire::{CreateBody, problem};
 
@@ -34,8 +34,8 @@ pub(crate) async fn create(
     let key = idempotency::key(&headers)?;
     // Under whatever path this router is nested, the new task stands right below the path that was called.
     let location = |key: &Key| format!("{}/{}", uri.path(), key.id());
-    let made = coordinator.create(new_task(NewId::Assigned(model), &body, key.as_ref())?).await?;
-    created(&coordinator, made, &body, once(key, &headers), location).await
+    let new = new_task(NewId::Assigned(model), &body, key.as_ref())?;
+    created(&coordinator, new, &body, once(key, &headers), location).await
 }
 
 /// `PUT /tasks/{app}/{model}/{id}`
@@ -48,8 +48,8 @@ pub(crate) async fn put(
 ) -> Result<Response, Problem> {
     let idempotency = idempotency::key(&headers)?;
     let location = |_: &Key| uri.path().to_owned();
-    let made = coordinator.create(new_task(NewId::Named(key), &body, idempotency.as_ref())?).await?;
-    created(&coordinator, made, &body, once(idempotency, &headers), location).await
+    let new = new_task(NewId::Named(key), &body, idempotency.as_ref())?;
+    created(&coordinator, new, &body, once(idempotency, &headers), location).await
 }
 
 /// How a create starts its task: once, however often it is sent.
@@ -77,19 +77,25 @@ fn starts(body: &CreateBody) -> bool {
     body.start.unwrap_or(body.run_at.is_some())
 }
 
-/// The answer to a create, after the start that it asked for. A task that was there and is finished stays so: whoever
-/// repeats a `PUT` wants nothing to happen twice.
+/// Creates, and starts where that was asked for. A task that was there and is finished stays so: whoever repeats a `PUT`
+/// wants nothing to happen twice.
 async fn created(
     coordinator: &Coordinator,
-    made: Create,
+    new: NewTask,
     body: &CreateBody,
     start: StartOptions,
     location: impl Fn(&Key) -> String,
 ) -> Result<Response, Problem> {
-    let (made, mut task) = creation::made(made)?;
+    let (created, start) = if starts(body) {
+        let created = coordinator.create_and_start(new, start).await?;
+        (created.create, created.start)
+    } else {
+        (coordinator.create(new).await?, None)
+    };
+    let (made, mut task) = creation::made(created)?;
     let location = location(&task.key);
-    if starts(body) {
-        task = started(coordinator, &task.key, start)
+    if let Some(start) = start {
+        task = started(coordinator, task, start)
             .await
             .map_err(|problem| Problem { location: Some(location.clone()), ..problem })?;
     }
@@ -100,9 +106,17 @@ async fn created(
 }
 
 /// The record after the start of what was created by the same request.
-async fn started(coordinator: &Coordinator, key: &Key, options: StartOptions) -> Result<Task, Problem> {
-    creation::start(coordinator, key, options).await?;
-    coordinator.task(key).await.map_err(|error| creation::not_started(key, error))
+async fn started(
+    coordinator: &Coordinator,
+    task: Task,
+    start: soloist::Result<Start>,
+) -> Result<Task, Problem> {
+    let start = start.map_err(|error| creation::not_started(&task.key, error))?;
+    // Where both were one step its run is on the record; a place in the queue never is.
+    if start == (Start::Started { run: task.run }) && task.status == Status::Running {
+        return Ok(task);
+    }
+    coordinator.task(&task.key).await.map_err(|error| creation::not_started(&task.key, error))
 }
 
 /// `GET /tasks/{app}/{model}/{id}`

@@ -13,7 +13,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Coordinator, Inner, Model,
     linger::Linger,
-    live::Live,
     node::{self, Terms},
     offered,
 };
@@ -222,7 +221,7 @@ impl CoordinatorBuilder {
             membership,
             models,
             hub: Arc::default(),
-            live: Live::default(),
+            live: Arc::default(),
             linger: Linger::new(self.linger),
             stuck: AtomicUsize::new(0),
             look: Arc::default(),

@@ -4,9 +4,13 @@
 //! handed to the store), and which starts share a trip to the store (those that arrive before it is sent). Both
 //! under one lock, so that a run and the start that made it are never both absent.
 //!
+//! A create that starts its task may learn its key from the store only, so it is under way without one. Until it is known here,
+//! a run that is ours on record may be its own: whoever finds such a run waits for the creates that were under way then
+//! ([`Live::created`]), and a cancel that finds nobody is kept for them.
+//!
 //! Never decides who wins: the store does.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,9 +25,16 @@ use crate::{
     task::{Epoch, Run, Start, StartOptions},
 };
 
-#[derive(Default)]
 pub(super) struct Live {
     tables: Mutex<Tables>,
+    /// The oldest create under way, or the next one: those before it are through.
+    created: watch::Sender<u64>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { tables: Mutex::default(), created: watch::Sender::new(0) }
+    }
 }
 
 #[derive(Default)]
@@ -32,6 +43,46 @@ struct Tables {
     gates: Map<Key, Gate>,
     /// Attempts that were stopped here without an ending on record, until somebody has settled them.
     stopped: Map<Key, Epoch>,
+    creates: Creates,
+}
+
+/// The creates under way that start their tasks.
+#[derive(Default)]
+struct Creates {
+    next: u64,
+    under_way: BTreeSet<u64>,
+    /// Cancels that were committed for a run which nobody here knows, each with the create that came next.
+    cancelled: Vec<(u64, Key, Epoch, String)>,
+}
+
+impl Creates {
+    fn oldest(&self) -> u64 {
+        self.under_way.first().copied().unwrap_or(self.next)
+    }
+
+    /// The reason why a run that has just become known was cancelled before.
+    fn take_cancel(&mut self, key: &Key, epoch: Epoch) -> Option<String> {
+        let place = self.cancelled.iter().position(|(_, of, at, _)| of == key && *at == epoch)?;
+        Some(self.cancelled.swap_remove(place).3)
+    }
+}
+
+/// A create that starts its task, from before it is sent until its run is held here, or it has failed.
+pub(super) struct CreateUnderWay {
+    live: Arc<Live>,
+    number: u64,
+}
+
+impl Drop for CreateUnderWay {
+    fn drop(&mut self) {
+        let mut tables = self.live.lock();
+        let creates = &mut tables.creates;
+        creates.under_way.remove(&self.number);
+        let oldest = creates.oldest();
+        creates.cancelled.retain(|(next, ..)| *next > oldest);
+        drop(tables);
+        self.live.created.send_modify(|created| *created = oldest.max(*created));
+    }
 }
 
 impl Tables {
@@ -153,10 +204,10 @@ impl Live {
         self.tables.lock().expect("no code panics while it holds the tables")
     }
 
-    /// Runs, and keys with a start under way.
+    /// Runs, and starts under way: keys of which one is, and creates.
     pub(super) fn counts(&self) -> (usize, usize) {
         let tables = self.lock();
-        (tables.runs.len(), tables.gates.len())
+        (tables.runs.len(), tables.gates.len() + tables.creates.under_way.len())
     }
 
     /// Whether a run is held that was claimed under this session.
@@ -166,7 +217,29 @@ impl Live {
 
     /// Whether any start is under way.
     pub(super) fn is_starting(&self) -> bool {
-        !self.lock().gates.is_empty()
+        let tables = self.lock();
+        !tables.gates.is_empty() || !tables.creates.under_way.is_empty()
+    }
+
+    /// A create that starts its task is about to be sent.
+    pub(super) fn create(self: &Arc<Self>) -> CreateUnderWay {
+        let mut tables = self.lock();
+        let creates = &mut tables.creates;
+        let number = creates.next;
+        creates.next += 1;
+        creates.under_way.insert(number);
+        CreateUnderWay { live: self.clone(), number }
+    }
+
+    /// Returns when all creates are through that are under way now.
+    pub(super) async fn created(&self) {
+        let mut created = self.created.subscribe();
+        let next = self.lock().creates.next;
+        while self.lock().creates.oldest() < next {
+            if created.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Takes a start in.
@@ -216,6 +289,9 @@ impl Live {
     pub(super) fn hold(&self, run: Arc<LiveRun>) {
         let mut tables = self.lock();
         let key = run.lease.key().clone();
+        if let Some(reason) = tables.creates.take_cancel(&key, run.lease.epoch()) {
+            run.cancel(reason);
+        }
         if let Some(gate) = tables.gates.get_mut(&key)
             && let Some((epoch, reason)) = gate.cancelled.take()
             && epoch == run.lease.epoch()
@@ -262,12 +338,17 @@ impl Live {
         }
     }
 
-    /// A cancel of an epoch is on record: tell the run, or the trip that is about to learn that it won.
+    /// A cancel of an epoch is on record: tell the run, or the trip or the create that is about to learn that it won.
     pub(super) fn cancel(&self, key: &Key, epoch: Epoch, reason: String) {
         let mut tables = self.lock();
         match tables.runs.get(key) {
             Some(run) if run.lease.epoch() == epoch => run.cancel(reason),
             _ => {
+                let creates = &mut tables.creates;
+                let is_known = creates.cancelled.iter().any(|(_, of, at, _)| of == key && *at == epoch);
+                if !creates.under_way.is_empty() && !is_known {
+                    creates.cancelled.push((creates.next, key.clone(), epoch, reason.clone()));
+                }
                 if let Some(gate) = tables.gates.get_mut(key) {
                     gate.cancelled = Some((epoch, reason));
                 }

@@ -6,6 +6,7 @@
 //! dead nodes left, `follow` to what other processes write.
 
 mod builder;
+mod create;
 mod follow;
 mod linger;
 mod live;
@@ -42,7 +43,9 @@ use crate::{
     store::{Served, Signalled, Store},
     subscription::{Arrival, SubscribeOptions, Subscribed},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-    task::{Create, Delete, NewTask, Run, RunTerms, Start, StartOptions, Task, TaskFilter, TaskPage},
+    task::{
+        Create, Created, Delete, NewTask, Run, RunTerms, Start, StartOptions, Task, TaskFilter, TaskPage,
+    },
 };
 
 pub use self::builder::{CoordinatorBuilder, ModelOptions, OnTimeout, Retention};
@@ -94,7 +97,7 @@ struct Inner {
     membership: Membership,
     models: BTreeMap<ModelKey, Model>,
     hub: Arc<Hub>,
-    live: Live,
+    live: Arc<Live>,
     linger: Linger,
     stuck: AtomicUsize,
     /// Asks for a look at what others have written to logs that are watched here.
@@ -142,19 +145,35 @@ impl Coordinator {
     /// process does not run; [`Error::Invalid`] `invalid_input`; [`Error::LimitReached`] `too_large`; [`Error::Closed`];
     /// [`Error::Unavailable`]. In all but the last nothing was created.
     pub async fn create(&self, task: NewTask) -> Result<Create> {
-        self.inner.check_open()?;
-        task.check()?;
-        let terms = match self.inner.models.get(task.id.model_key()) {
-            Some(model) => {
-                model.runner.check(&task.input)?;
-                model.options.terms
-            }
-            None => self.inner.served_elsewhere(task.id.model_key()).await?,
-        };
-        fault::point("core:create-before");
-        let created = self.inner.store.create(task.under(terms), self.inner.clock.now()).await?;
-        fault::point("core:create-after");
-        Ok(created)
+        self.inner.create(task).await
+    }
+
+    /// Puts a task on record and starts it, as [`Coordinator::create`] and [`Coordinator::start`] do one after the other.
+    /// Where the task is new both are one atomic step, unless one of them has an idempotency key or the runs of the model are
+    /// bounded over all nodes; of any number of concurrent calls for one name exactly one is told [`Start::Started`]. Once
+    /// called, it is carried out even if the returned future is dropped.
+    ///
+    /// ```
+    /// # use soloist::{Context, Coordinator, Failure, Json, MemoryStore, NewTask, Start, StreamTask};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Greet { name: String }
+    /// # impl StreamTask for Greet {
+    /// #     const MODEL: &'static str = "Greet";
+    /// #     type Output = String;
+    /// #     async fn process(self, _: Context) -> Result<String, Failure> { Ok(self.name) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> soloist::Result<()> {
+    /// let soloist = Coordinator::builder(std::sync::Arc::new(MemoryStore::new())).register::<Greet>("app").open().await?;
+    /// let task = NewTask::named("app/Greet/1".parse()?, Json::parse(r#"{"name":"Ada"}"#)?);
+    /// let created = soloist.create_and_start(task, Default::default()).await?;
+    /// assert!(matches!(created.start, Some(Ok(Start::Started { run: 1 }))));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Coordinator::create`]. Why a task was not started that is on record is in [`Created::start`].
+    pub async fn create_and_start(&self, task: NewTask, options: StartOptions) -> Result<Created> {
+        self.inner.create_and_start(task, options).await
     }
 
     /// Starts a task, unless it is active. Of any number of concurrent calls exactly one is told

@@ -33,6 +33,7 @@ use crate::{
     Error, Json, Key, Result, fault,
     hub::For,
     idempotency::Idempotency,
+    key::ModelKey,
     lease::RunLease,
     limits,
     state::{Place, Policy, Status},
@@ -178,16 +179,7 @@ impl Inner {
         if !session.trusted() {
             return Err(joining_again());
         }
-        // Where no slot is free here, or the model is served elsewhere, a start that wins waits for a node.
-        let model = self.models.get(key.model_key());
-        let slot = match model {
-            Some(model) if model.is_waited_for.load(Ordering::Relaxed) => None,
-            Some(model) => match model.slots.clone().try_acquire_owned() {
-                Err(_) if key.model_key().is_own() => return Err(busy(key)),
-                slot => slot.ok(),
-            },
-            None => self.served_elsewhere(key.model_key()).await.map(|_| None)?,
-        };
+        let slot = self.slot(key.model_key()).await?;
         let idempotency = options.idempotency.as_ref();
         let request = ClaimRequest {
             key: key.clone(),
@@ -195,7 +187,7 @@ impl Inner {
             policy: options.policy,
             place: if slot.is_some() { Place::Here } else { Place::Queue },
             after,
-            max_total: model.and_then(|model| model.options.max_concurrent_total),
+            max_total: self.models.get(key.model_key()).and_then(|model| model.options.max_concurrent_total),
             idempotency: idempotency.map(|key| Idempotency::start(key, options.call, options.policy)),
             trace: options.trace.clone(),
             at: self.clock.now(),
@@ -210,12 +202,7 @@ impl Inner {
             }
             Claim::Queued(row) => {
                 fault::point("core:claim-queued");
-                // Not what waits for its time; that holds up nobody.
-                if let (Some(model), None) = (model, &slot) {
-                    model.is_waited_for.store(true, Ordering::Relaxed);
-                }
-                // A slot may have become free since: whoever gave it back has looked before this was there.
-                self.queue.notify_one();
+                self.queued(key.model_key(), slot.is_some());
                 return Ok(Answers { first: Ok(Start::Started { run: row.run }), others: Ok(active(row)) });
             }
             Claim::Active(row) => active(row),
@@ -238,6 +225,31 @@ impl Inner {
             }
         };
         Ok(Answers::same(Ok(lost)))
+    }
+
+    /// The slot that a start takes before it asks. None where no slot is free here, or the model is served elsewhere: a start
+    /// that wins waits for a node then.
+    pub(super) async fn slot(&self, model: &ModelKey) -> Result<Option<OwnedSemaphorePermit>> {
+        let Some(served) = self.models.get(model) else {
+            return self.served_elsewhere(model).await.map(|_| None);
+        };
+        if served.is_waited_for.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        match served.slots.clone().try_acquire_owned() {
+            Err(_) if model.is_own() => Err(busy(model)),
+            slot => Ok(slot.ok()),
+        }
+    }
+
+    /// A run was queued, by a start that had a slot or had none.
+    pub(super) fn queued(&self, model: &ModelKey, had_slot: bool) {
+        // Not what waits for its time; that holds up nobody.
+        if let (Some(model), false) = (self.models.get(model), had_slot) {
+            model.is_waited_for.store(true, Ordering::Relaxed);
+        }
+        // A slot may have become free since: whoever gave it back has looked before this was there.
+        self.queue.notify_one();
     }
 
     /// Holds a run that was won, and lets its work begin.
@@ -283,14 +295,14 @@ fn one_more(row: &Current, is_first: bool) -> Start {
 }
 
 /// Nobody else could take it from a queue.
-fn busy(key: &Key) -> Error {
+fn busy(model: &ModelKey) -> Error {
     Error::refused(
         "not_served",
-        format!("this process runs as many tasks of {} as it may; try again later", key.model_key()),
+        format!("this process runs as many tasks of {model} as it may; try again later"),
     )
 }
 
-fn joining_again() -> Error {
+pub(super) fn joining_again() -> Error {
     Error::Unavailable {
         message: "this process has lost its lease and joins the store again; try again in a moment"
             .to_owned(),
@@ -311,6 +323,11 @@ pub(super) struct Answers {
 }
 
 impl Answers {
+    /// What the one that won is told.
+    pub(super) fn first(self) -> Result<Start> {
+        self.first
+    }
+
     fn same(answer: Result<Start>) -> Self {
         Self { first: answer.clone(), others: answer }
     }

@@ -203,6 +203,8 @@ impl Inner {
         if adrift.is_empty() {
             return Ok(());
         }
+        // Their keys may be news to creates that are under way.
+        self.live.created().await;
         // A run that ended here in between is forgotten after its ending is on record. So what was not known here, and
         // is held under the same epoch by a look that came later, runs nowhere.
         let rows = self.store.rows(adrift.iter().map(|held| held.key.clone()).collect()).await?;
@@ -238,10 +240,8 @@ impl Inner {
                 last_seq: row.last_seq,
                 started_at: row.started_at.unwrap_or(task.created_at),
                 retry_count: row.retry_count,
-                terms: task.terms(),
                 losses: row.losses,
-                input: task.input,
-                trace: task.trace,
+                ..Won::of(task)
             };
             let lease = RunLease::from_claim(key.clone(), session.node.clone(), &won);
             drop(self.begin(session.clone(), lease, won.input, slot));

@@ -207,6 +207,36 @@ pub struct ClaimRequest {
     pub at: Timestamp,
 }
 
+/// A node asks for the first run of a task together with the task itself. Neither brings an idempotency key, and the runs of
+/// the model are not bounded over all nodes.
+#[derive(Debug, Clone)]
+pub struct FirstClaim {
+    /// The node; where it is not alive the task is created, and pending.
+    pub node: NodeId,
+    /// As in [`ClaimRequest::place`].
+    pub place: Place,
+    /// The trace that goes on record with the run.
+    pub trace: Option<TraceContext>,
+}
+
+impl FirstClaim {
+    /// The claim that would come to the same right after the task was created, before anybody else has seen it.
+    #[must_use]
+    pub fn of(self, key: Key, at: Timestamp) -> ClaimRequest {
+        ClaimRequest {
+            key,
+            node: self.node,
+            policy: Policy::Once,
+            place: self.place,
+            after: None,
+            max_total: None,
+            idempotency: None,
+            trace: self.trace,
+            at,
+        }
+    }
+}
+
 /// A claim that won: the task is running, and its row shows the claimer and the new epoch.
 #[derive(Debug, Clone)]
 pub struct Won {
@@ -230,6 +260,25 @@ pub struct Won {
     pub input: Json,
     /// The trace that its start was part of; the same for all its attempts.
     pub trace: Option<TraceContext>,
+}
+
+impl Won {
+    /// Of a run that a record says is held.
+    #[must_use]
+    pub fn of(task: Task) -> Self {
+        Self {
+            run: task.run,
+            attempt: task.attempt,
+            epoch: task.epoch,
+            last_seq: task.last_seq,
+            started_at: task.started_at.unwrap_or(task.created_at),
+            retry_count: task.retry_count,
+            terms: task.terms(),
+            losses: task.losses,
+            input: task.input,
+            trace: task.trace,
+        }
+    }
 }
 
 /// How a claim was answered.
@@ -529,6 +578,11 @@ pub trait Store: Send + Sync + 'static {
     /// taken, and may have gaps. A task whose key was deleted goes on from the run, the epoch and the seq of the deleted
     /// one, and past the numbers that it had promised. An idempotency key is looked up first, and kept, in the same atomic step.
     async fn create(&self, task: NewTask, at: Timestamp) -> StoreResult<Create>;
+
+    /// The same and, where the task is new, what [`Store::claim`] would do right after, in one atomic step: nobody sees the
+    /// task before. The record of [`Create::Created`] says what has come of it: running, and the claimer holds that run;
+    /// queued; or pending, where the claimer is not a living node. A task that was there is left as it is.
+    async fn create_claimed(&self, task: NewTask, claim: FirstClaim, at: Timestamp) -> StoreResult<Create>;
 
     /// Makes a node the holder of the next epoch of a task: its following run, attempt 1, epoch + 1, status running (or,
     /// where its place is the queue: its following run, attempt 1, status queued). One atomic step; of any number of concurrent claims

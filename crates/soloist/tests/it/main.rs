@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod at_once;
 mod attempts;
 mod faulty;
 mod lifecycle;

@@ -5,11 +5,12 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use soloist::{
-    Create, Delete, Json, Key, NewId, NewTask, NextRun, Run, Status, Timestamp, TraceContext, fault,
+    Create, Delete, Epoch, Json, Key, NewId, NewTask, NextRun, Run, Status, Task, Timestamp, TraceContext,
+    fault,
     idempotency::Idempotency,
     limits,
     state::Place,
-    store::{Claim, ClaimRequest, Current, QueuedClaim, Signalled, Won, guard},
+    store::{Claim, ClaimRequest, Current, FirstClaim, QueuedClaim, Signalled, Won, guard},
 };
 
 use super::{int, read};
@@ -64,7 +65,12 @@ fn use_key(
     Ok(())
 }
 
-pub(crate) fn create(conn: &Connection, new: &NewTask, at: Timestamp) -> SqlResult<Create> {
+pub(crate) fn create(
+    conn: &Connection,
+    new: &NewTask,
+    claim: Option<&FirstClaim>,
+    at: Timestamp,
+) -> SqlResult<Create> {
     let target = match &new.id {
         NewId::Named(key) => key.to_string(),
         NewId::Assigned(model_key) => model_key.to_string(),
@@ -82,8 +88,8 @@ pub(crate) fn create(conn: &Connection, new: &NewTask, at: Timestamp) -> SqlResu
             Used { task, .. } => Create::ReplayedDeleted(task),
         });
     }
-    let (key, number) = match &new.id {
-        NewId::Named(key) => (key.clone(), insert(conn, key, new, at)?),
+    let (key, made) = match &new.id {
+        NewId::Named(key) => (key.clone(), insert(conn, key, new, claim, at)?),
         NewId::Assigned(model_key) => loop {
             let id: i64 = conn
                 .prepare_cached(include_str!("../sql/assign.sql"))?
@@ -91,11 +97,12 @@ pub(crate) fn create(conn: &Connection, new: &NewTask, at: Timestamp) -> SqlResu
                     row.get(0)
                 })?;
             let key = model_key.with_id(&id.to_string()).expect("a decimal number is a valid id");
-            if let Some(number) = insert(conn, &key, new, at)? {
-                break (key, Some(number));
+            if let Some(made) = insert(conn, &key, new, claim, at)? {
+                break (key, Some(made));
             }
         },
     };
+    let number = made.as_ref().map(|(number, _)| *number);
     if let Some(number) = number {
         fault::point("sqlite:create-row");
         conn.prepare_cached(include_str!("../sql/input.sql"))?
@@ -105,11 +112,15 @@ pub(crate) fn create(conn: &Connection, new: &NewTask, at: Timestamp) -> SqlResu
             .execute(named_params! { ":app": key.app(), ":model": key.model(), ":id": key.id() })?;
         fault::point("sqlite:create-revived");
     }
-    let task = record(&key)?;
-    let created = match number {
-        Some(_) => Create::Created(task),
-        None if task.input.same_value(&new.input) => Create::Exists(task),
-        None => return Ok(Create::Differs(task)),
+    let created = match made {
+        Some((_, task)) => Create::Created(task),
+        None => {
+            let task = record(&key)?;
+            if !task.input.same_value(&new.input) {
+                return Ok(Create::Differs(task));
+            }
+            Create::Exists(task)
+        }
     };
     if let Some(used) = &new.idempotency {
         let row = read::active(conn, &key, None)?;
@@ -120,16 +131,44 @@ pub(crate) fn create(conn: &Connection, new: &NewTask, at: Timestamp) -> SqlResu
     Ok(created)
 }
 
-fn insert(conn: &Connection, key: &Key, new: &NewTask, at: Timestamp) -> SqlResult<Option<i64>> {
+/// The number and the record of a new task; none where its key is taken.
+fn insert(
+    conn: &Connection,
+    key: &Key,
+    new: &NewTask,
+    claim: Option<&FirstClaim>,
+    at: Timestamp,
+) -> SqlResult<Option<(i64, Task)>> {
     let mut create = conn.prepare_cached(include_str!("../sql/create.sql"))?;
     let terms = new.terms();
-    let params = named_params! {
+    let trace = claim.and_then(|claim| claim.trace.as_ref());
+    let mut created = create.query(named_params! {
         ":app": key.app(), ":model": key.model(), ":id": key.id(),
         ":owner": new.owner, ":max_retries": terms.max_retries, ":timeout_seconds": terms.timeout_seconds,
         ":deadline_seconds": terms.deadline_seconds, ":run_at": new.run_at.map(Timestamp::as_micros),
-        ":at": at.as_micros(),
+        ":at": at.as_micros(), ":node": claim.map(|claim| claim.node.as_str()),
+        ":here": claim.map(|claim| claim.place == Place::Here),
+        ":trace_parent": trace.map(TraceContext::traceparent),
+        ":trace_state": trace.and_then(TraceContext::tracestate),
+    })?;
+    let Some(row) = created.next()? else { return Ok(None) };
+    let mut task = Task {
+        status: rows::status(row)?,
+        run: row.get("run")?,
+        epoch: Epoch(row.get("epoch")?),
+        last_seq: row.get("last_seq")?,
+        taken_back: row.get("taken_back")?,
+        ..Task::created(key.clone(), new.clone(), at)
     };
-    Ok(create.query_row(params, |row| row.get(0)).optional()?)
+    task.run_start_seq = task.last_seq;
+    if let (Some(claim), true) = (claim, task.status.is_active()) {
+        (task.attempt, task.trace) = (1, claim.trace.clone());
+        match task.status {
+            Status::Running => (task.node, task.started_at) = (Some(claim.node.clone()), Some(at)),
+            _ => task.due_at = task.run_at.filter(|run_at| *run_at > at),
+        }
+    }
+    Ok(Some((row.get("number")?, task)))
 }
 
 pub(crate) fn claim(conn: &Connection, request: &ClaimRequest) -> SqlResult<Claim> {
@@ -316,7 +355,7 @@ pub(crate) fn signal(
 
 #[cfg(test)]
 mod tests {
-    use soloist::{Epoch, NodeId, Policy};
+    use soloist::{NodeId, Policy};
 
     use super::*;
     use crate::open;
@@ -339,7 +378,7 @@ mod tests {
                 for node in [&dead, &gone, &alive] {
                     let key: Key = format!("a/B/{status}-{policy:?}-{node}").parse().unwrap();
                     let new = NewTask::named(key.clone(), Json::null());
-                    create(&conn, &new, at).unwrap();
+                    create(&conn, &new, None, at).unwrap();
                     let holder = status.is_held().then_some(dead.as_str());
                     conn.execute(
                         "UPDATE task SET status = ?1, node = ?2, run = 4, epoch = 6, last_seq = 9 WHERE id = ?3",

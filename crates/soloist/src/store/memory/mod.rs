@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use self::tables::{Node, Tables, Use, UsedKey};
 use super::{
-    Applied, Claim, ClaimRequest, Current, EventRange, Evidence, Heartbeat, Held, NewNode, Prune,
+    Applied, Claim, ClaimRequest, Current, EventRange, Evidence, FirstClaim, Heartbeat, Held, NewNode, Prune,
     QueuedClaim, Renewal, Signal, Signalled, Store, StoreResult, Transition, Waiting, Won, guard,
 };
 use crate::{
@@ -71,6 +71,45 @@ impl MemoryStore {
 
     fn changed(&self) {
         self.changes.send_modify(|version| *version += 1);
+    }
+
+    fn put(&self, new: NewTask, claim: Option<FirstClaim>, at: Timestamp) -> Create {
+        let mut tables = self.lock();
+        let target = match &new.id {
+            crate::NewId::Named(key) => key.to_string(),
+            crate::NewId::Assigned(model) => model.to_string(),
+        };
+        let used = new.idempotency.clone().map(|used| (UsedKey::new(&used, target), used.digest));
+        if let Some((used, digest)) = &used
+            && let Some(first) = tables.keys.get(used)
+        {
+            return if first.digest != *digest {
+                Create::KeyReused
+            } else if tables.number(&first.task) == Some(first.number) {
+                Create::Replayed(tables.row(&first.task).expect("a number names a row").task.clone())
+            } else {
+                Create::ReplayedDeleted(first.task.clone())
+            };
+        }
+        let key = tables.new_key(&new.id);
+        let created = match tables.row(&key) {
+            Some(row) if row.task.input.same_value(&new.input) => Create::Exists(row.task.clone()),
+            Some(row) => return Create::Differs(row.task.clone()),
+            None => {
+                tables.insert(key.clone(), new, at);
+                if let Some(claim) = claim.filter(|claim| tables.alive(&claim.node)) {
+                    tables.begin(&claim.of(key.clone(), at));
+                }
+                Create::Created(tables.row(&key).expect("it was just made").task.clone())
+            }
+        };
+        if let Some((used, digest)) = used {
+            let number = tables.number(&key).expect("it was just found or made");
+            tables.keys.insert(used, Use { digest, task: key, number, started: false, run: 0, at });
+        }
+        drop(tables);
+        self.changed();
+        created
     }
 }
 
@@ -157,39 +196,12 @@ impl Store for MemoryStore {
     }
 
     async fn create(&self, new: NewTask, at: Timestamp) -> StoreResult<Create> {
-        let mut tables = self.lock();
-        let idempotency = new.idempotency.clone();
-        let target = match &new.id {
-            crate::NewId::Named(key) => key.to_string(),
-            crate::NewId::Assigned(model) => model.to_string(),
-        };
-        let used = idempotency.map(|used| (UsedKey::new(&used, target), used.digest));
-        if let Some((used, digest)) = &used
-            && let Some(first) = tables.keys.get(used)
-        {
-            return Ok(if first.digest != *digest {
-                Create::KeyReused
-            } else if tables.number(&first.task) == Some(first.number) {
-                Create::Replayed(tables.row(&first.task).expect("a number names a row").task.clone())
-            } else {
-                Create::ReplayedDeleted(first.task.clone())
-            });
-        }
-        let key = tables.new_key(&new.id);
-        let created = match tables.row(&key) {
-            Some(row) if row.task.input.same_value(&new.input) => Create::Exists(row.task.clone()),
-            Some(row) => return Ok(Create::Differs(row.task.clone())),
-            None => Create::Created(tables.insert(key.clone(), new, at)),
-        };
-        if let Some((used, digest)) = used {
-            let number = tables.number(&key).expect("it was just found or made");
-            tables.keys.insert(used, Use { digest, task: key, number, started: false, run: 0, at });
-        }
-        drop(tables);
-        self.changed();
-        Ok(created)
+        Ok(self.put(new, None, at))
     }
 
+    async fn create_claimed(&self, new: NewTask, claim: FirstClaim, at: Timestamp) -> StoreResult<Create> {
+        Ok(self.put(new, Some(claim), at))
+    }
     async fn claim(&self, request: ClaimRequest) -> StoreResult<Claim> {
         let mut tables = self.lock();
         let alive = tables.alive(&request.node);

@@ -122,22 +122,6 @@ impl Row {
         self.task.last_seq = event.seq;
         self.log.push(event);
     }
-
-    fn won(&self) -> Won {
-        let t = &self.task;
-        Won {
-            run: t.run,
-            attempt: t.attempt,
-            epoch: t.epoch,
-            last_seq: t.last_seq,
-            started_at: t.started_at.expect("a run that is held was started"),
-            retry_count: t.retry_count,
-            terms: t.terms(),
-            losses: t.losses,
-            input: t.input.clone(),
-            trace: t.trace.clone(),
-        }
-    }
 }
 
 impl Tables {
@@ -177,52 +161,15 @@ impl Tables {
         }
     }
 
-    pub(super) fn insert(&mut self, key: Key, new: NewTask, at: Timestamp) -> Task {
-        let before = self.tombstones.remove(&key).unwrap_or(Tombstone {
-            run: 0,
-            taken_back: 0,
-            epoch: Epoch(0),
-            last_seq: 0,
-            deleted_at: at,
-        });
-        let terms = new.terms();
-        let task = Task {
-            key: key.clone(),
-            input: new.input,
-            status: Status::Pending,
-            run: before.run,
-            attempt: 0,
-            epoch: before.epoch,
-            owner: new.owner,
-            created_at: at,
-            updated_at: at,
-            started_at: None,
-            completed_at: None,
-            failed_at: None,
-            cancelled_at: None,
-            final_value: None,
-            failure: None,
-            cancellation_reason: None,
-            retry_count: 0,
-            max_retries: terms.max_retries,
-            losses: Losses::default(),
-            timeout_seconds: terms.timeout_seconds,
-            deadline_seconds: terms.deadline_seconds,
-            run_at: new.run_at,
-            due_at: None,
-            position: None,
-            next_run: NextRun::None,
-            taken_back: before.taken_back,
-            node: None,
-            last_seq: before.last_seq,
-            run_start_seq: before.last_seq,
-            trace: None,
-        };
+    pub(super) fn insert(&mut self, key: Key, new: NewTask, at: Timestamp) {
+        let mut task = Task::created(key.clone(), new, at);
+        if let Some(left) = self.tombstones.remove(&key) {
+            (task.run, task.taken_back, task.epoch) = (left.run, left.taken_back, left.epoch);
+            (task.last_seq, task.run_start_seq) = (left.last_seq, left.last_seq);
+        }
         self.last_number += 1;
         self.numbers.insert(key, self.last_number);
-        let row = Row { task: task.clone(), log: Vec::new(), signals: Vec::new(), place: None };
-        self.tasks.insert(self.last_number, row);
-        task
+        self.tasks.insert(self.last_number, Row { task, log: Vec::new(), signals: Vec::new(), place: None });
     }
 
     /// Takes a task away, and leaves a tombstone.
@@ -336,7 +283,7 @@ impl Tables {
         t.started_at.get_or_insert(at);
         t.updated_at = at;
         *self.held.entry(t.key.model_key().clone()).or_default() += 1;
-        row.won()
+        Won::of(row.task.clone())
     }
 
     /// Writes a transition that the guard has admitted. Returns the end of the log after it.
