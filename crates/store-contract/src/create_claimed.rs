@@ -74,8 +74,16 @@ pub async fn it_is_what_a_create_and_a_claim_come_to<H: Harness>() {
                             ..NewTask::named(key, json(r#"{ "n": 1 }"#))
                         };
                         let claim = FirstClaim { node: node.clone(), place, trace: trace.clone() };
-                        let in_one = made(&stage, new(one.clone()), claim.clone(), at).await;
+                        let mut in_one = made(&stage, new(one.clone()), claim.clone(), at).await;
                         stage.store.create(new(two.clone()), at).await.expect("created");
+                        // A store may leave the claim of a key that was deleted before to a step of its own.
+                        if in_one.status == Status::Pending && left != "nothing" {
+                            let kept = stage.task(&one).await;
+                            assert_eq!(format!("{in_one:?}"), format!("{kept:?}"));
+                            stage.ask(claim.clone().of(one.clone(), at)).await;
+                            in_one = stage.task(&one).await;
+                            in_one.position = None;
+                        }
                         let answer = stage.ask(claim.of(two.clone(), at)).await;
                         let mut in_two = stage.task(&two).await;
                         let what = format!("{left} {node} {place:?} {ahead:?}: {answer:?}");

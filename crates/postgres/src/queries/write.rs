@@ -33,33 +33,31 @@ pub(crate) async fn create(db: &Arc<Db>, new: &NewTask, at: Timestamp) -> SqlRes
     }
 }
 
-/// The same with its first run, unless it brings an idempotency key: then the task is pending, and claimed by a step of its
-/// own.
+/// The same with its first run. A task whose key was deleted before is pending: what is claimed over a tombstone is claimed by
+/// a step of its own, which says after which run.
 pub(crate) async fn create_claimed(
     db: &Arc<Db>,
     new: &NewTask,
     claim: FirstClaim,
     at: Timestamp,
 ) -> SqlResult<Create> {
+    debug_assert!(new.idempotency.is_none(), "what brings a key is claimed by a step of its own");
     let first = First { claim, claim_id: rand::random() };
     create_new(db, Creation { new: new.clone(), first: Some(first), at }).await
 }
 
 /// A create that is sent once: where its task is there it locks and writes nothing. The first time it goes with others.
-async fn create_new(db: &Arc<Db>, creation: Creation) -> SqlResult<Create> {
+async fn create_new(db: &Arc<Db>, mut creation: Creation) -> SqlResult<Create> {
     let (mut again, mut is_alone) = (Again::new(Fate::Repeat), false);
-    let new = &creation.new;
+    let claim_id = creation.first.as_ref().map(|first| first.claim_id);
     loop {
-        // It may be there already, and the answer was lost: its row has a number that nobody else has drawn.
-        let mut is_own = false;
-        if let (NewId::Named(key), Some(first), true) = (&new.id, &creation.first, is_alone) {
-            let row = active(db, key, None).await?;
-            is_own = row.is_some_and(|row| row.claim_id == Some(first.claim_id));
-        }
+        let new = &creation.new;
         if let NewId::Named(key) = &new.id
-            && let Some(task) = task(db, key).await?
+            && let Some((task, claimed_by)) = claimed_task(db, key).await?
         {
-            if is_own {
+            // It has made it itself, and the answer was lost: nobody else has drawn that number, and nobody has claimed the
+            // run since.
+            if claim_id.is_some() && claimed_by == claim_id {
                 return Ok(Create::Created(task));
             }
             return Ok(if task.input.same_value(&new.input) {
@@ -76,10 +74,13 @@ async fn create_new(db: &Arc<Db>, creation: Creation) -> SqlResult<Create> {
             }
         };
         let was_alone = std::mem::replace(&mut is_alone, true);
+        if matches!((&made, &creation.new.id), (Ok(None), NewId::Named(_))) {
+            creation.first = None;
+        }
         match made {
             Ok(Some(task)) => return Ok(Create::Created(task)),
             // An assigned id that is taken is skipped; a name that was taken since is looked at again.
-            Ok(None) if matches!(new.id, NewId::Assigned(_)) || again.look().await => {}
+            Ok(None) if matches!(creation.new.id, NewId::Assigned(_)) || again.look().await => {}
             Ok(None) => return Err(SqlError::Conflict("a task comes and goes under this name".to_owned())),
             // It meets others, and has more patience than those that it went with.
             Err(SqlError::Conflict(_) | SqlError::Double(_)) if !was_alone => {}
@@ -355,6 +356,13 @@ async fn try_create_keyed(
     let made = db.writers.take().await?.ask(&db.sql.create_keyed, &args).await?;
     fault::point("postgres:create-keyed-after");
     made.first().map(|row| rows::task(row).map(Create::Created)).transpose()
+}
+
+/// A record, and the number that whoever claimed its newest run has drawn.
+async fn claimed_task(db: &Db, key: &Key) -> SqlResult<Option<(Task, Option<i64>)>> {
+    let (app, model, id) = (key.app(), key.model(), key.id());
+    let found = db.read(&db.sql.task, args! { app: TEXT = app, model: TEXT = model, id: TEXT = id }).await?;
+    found.first().map(|row| Ok((rows::task(row)?, rows::get(row, "claim_id")?))).transpose()
 }
 
 fn row_number(row: &Row) -> SqlResult<i64> {

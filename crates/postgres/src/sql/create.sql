@@ -3,8 +3,9 @@
 -- called by  Store::create, Store::create_claimed, again while the id that it has assigned is taken
 -- guard      no task of that key is there; where no id is named (:id) the next one of the model is assigned, which rises,
 --            skips what is taken, and may leave gaps. Its run is begun where :node is named, and alive; it is queued before
---            its time, and where it is not to be here
--- returns    the record; no row means that the key is taken
+--            its time, and where it is not to be here. No run is begun over a tombstone: so one that is sent again, or comes
+--            late, begins nothing after its task was run and deleted
+-- returns    the record; no row means that the key is taken, or that a run was to be begun over a tombstone
 -- atomic     one statement; the numbers that a tombstone keeps are those of the very row that becomes the new task
 WITH assigned AS (
     INSERT INTO soloist.model_id (app, model, last_id)
@@ -30,17 +31,12 @@ WITH assigned AS (
            CASE WHEN is_claimed THEN :trace_parent END, CASE WHEN is_claimed THEN :trace_state END
       FROM named, first
         ON CONFLICT (app, model, id) DO UPDATE
-       SET number = nextval('soloist.task_number'), deleted_at = NULL, run_start_seq = task.last_seq, signals = 0,
-           retry_count = 0, node_losses = 0, store_losses = 0, next_run = 0, owner = excluded.owner,
+       SET number = nextval('soloist.task_number'), status = 'pending', deleted_at = NULL, attempt = 0, claim_id = NULL,
+           run_start_seq = task.last_seq, signals = 0, retry_count = 0, node_losses = 0, store_losses = 0, next_run = 0, owner = excluded.owner,
            max_retries = excluded.max_retries, timeout_seconds = excluded.timeout_seconds,
            deadline_seconds = excluded.deadline_seconds, run_at = excluded.run_at,
-           created_at = excluded.created_at, updated_at = excluded.updated_at,
-           status = excluded.status, run = task.run + CASE excluded.run WHEN 0 THEN 0 ELSE task.taken_back + 1 END,
-           taken_back = CASE excluded.run WHEN 0 THEN task.taken_back ELSE 0 END, attempt = excluded.attempt,
-           epoch = task.epoch + excluded.epoch, claim_id = excluded.claim_id, node = excluded.node,
-           started_at = excluded.started_at, place = excluded.place, due_at = excluded.due_at,
-           trace_parent = excluded.trace_parent, trace_state = excluded.trace_state
-     WHERE task.status = 'deleted'
+           created_at = excluded.created_at, updated_at = excluded.updated_at
+     WHERE task.status = 'deleted' AND excluded.run = 0
     RETURNING *
 ), given AS (
     INSERT INTO soloist.input (task, json) SELECT number, :input FROM made

@@ -2,7 +2,7 @@
 -- called by  Store::create, Store::create_claimed, where others create at the same moment
 -- guard      of each as in create.sql: no task of that key is there; where no id is named the next ones of the model are
 --            assigned, in the order in which they were asked for; its run is begun where a node is named, and alive
--- returns    the records, each with its place among those asked for; no row means that the key is taken
+-- returns    the records, each with its place among those asked for; no row means the same as in create.sql
 -- atomic     one statement, that takes the rows of the models and then those of the tasks, each in the order of their keys,
 --            so that of two at once neither waits for what the other waits for; one that is taken makes no other fail
 WITH asked AS (
@@ -51,17 +51,12 @@ WITH asked AS (
       JOIN first USING (nth)
      ORDER BY numbered.app, numbered.model, numbered.id
         ON CONFLICT (app, model, id) DO UPDATE
-       SET number = excluded.number, deleted_at = NULL, run_start_seq = task.last_seq, signals = 0,
-           retry_count = 0, node_losses = 0, store_losses = 0, next_run = 0, owner = excluded.owner,
+       SET number = excluded.number, status = 'pending', deleted_at = NULL, attempt = 0, claim_id = NULL,
+           run_start_seq = task.last_seq, signals = 0, retry_count = 0, node_losses = 0, store_losses = 0, next_run = 0, owner = excluded.owner,
            max_retries = excluded.max_retries, timeout_seconds = excluded.timeout_seconds,
            deadline_seconds = excluded.deadline_seconds, run_at = excluded.run_at,
-           created_at = excluded.created_at, updated_at = excluded.updated_at,
-           status = excluded.status, run = task.run + CASE excluded.run WHEN 0 THEN 0 ELSE task.taken_back + 1 END,
-           taken_back = CASE excluded.run WHEN 0 THEN task.taken_back ELSE 0 END, attempt = excluded.attempt,
-           epoch = task.epoch + excluded.epoch, claim_id = excluded.claim_id, node = excluded.node,
-           started_at = excluded.started_at, place = excluded.place, due_at = excluded.due_at,
-           trace_parent = excluded.trace_parent, trace_state = excluded.trace_state
-     WHERE task.status = 'deleted'
+           created_at = excluded.created_at, updated_at = excluded.updated_at
+     WHERE task.status = 'deleted' AND excluded.run = 0
     RETURNING *
 ), given AS (
     INSERT INTO soloist.input (task, json)

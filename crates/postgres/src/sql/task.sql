@@ -1,5 +1,5 @@
 -- task: a task's record.
--- called by  Store::task, Store::create
+-- called by  Store::task, Store::create, Store::create_claimed
 -- guard      none; it only reads
 -- returns    the record; no row means no such task
 -- atomic     one statement

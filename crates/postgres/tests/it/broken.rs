@@ -14,9 +14,10 @@ use std::{
 
 use async_trait::async_trait;
 use soloist::{
-    Key, NodeId, Store, Timestamp,
+    Create, Key, NodeId, Store, Timestamp,
     lease::RunLease,
-    store::{Applied, Claim, NewNode, Renewal, StoreError},
+    state::Place,
+    store::{Applied, Claim, FirstClaim, NewNode, Renewal, StoreError},
 };
 use soloist_postgres::{PgOptions, PgStore};
 use soloist_store_contract::{
@@ -173,6 +174,34 @@ async fn s1_claims_whose_connections_are_cut_have_one_winner_and_it_is_on_record
         assert!(row.run <= 1);
         for (n, won) in winners {
             assert_eq!((row.run, row.epoch, row.node.as_ref()), (won.run, won.epoch, Some(&nodes[n])));
+        }
+        // The same where the task is made in that very step: whoever has made it is told so, also by the second look.
+        let key: Key = format!("app/Model/made-{round}").parse().unwrap();
+        let creates = (0..16).map(|n| {
+            let claim = FirstClaim { node: nodes[n % 2].clone(), place: Place::Here, trace: None };
+            let new = soloist::NewTask::named(key.clone(), soloist::Json::null());
+            let (store, at) = (handles[n % 2].clone(), stage.now());
+            tokio::spawn(async move { (n % 2, store.create_claimed(new, claim, at).await) })
+        });
+        let (mut makers, mut is_untold) = (Vec::new(), false);
+        for create in creates.collect::<Vec<_>>() {
+            match create.await.unwrap() {
+                (n, Ok(Create::Created(task))) => makers.push((n, task)),
+                (_, Ok(Create::Exists(task))) => assert_eq!((task.run, task.attempt), (1, 1)),
+                (_, Err(StoreError::Unavailable(_))) => is_untold = true,
+                (_, other) => panic!("{other:?}"),
+            }
+        }
+        untold += u32::from(is_untold);
+        assert!(makers.len() <= 1 && (is_untold || makers.len() == 1), "{makers:?}");
+        let row = loop {
+            if let Ok(task) = stage.store.task(&key).await {
+                break task;
+            }
+        };
+        for (n, made) in makers {
+            let row = row.as_ref().expect("it was told that it is made");
+            assert_eq!((made.run, made.epoch, made.node.as_ref()), (1, row.epoch, Some(&nodes[n])));
         }
     }
     is_over.store(true, Ordering::Relaxed);

@@ -679,6 +679,32 @@ async fn a_claim_whose_answer_was_lost_is_found_by_asking_again_under_its_number
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_create_with_its_run_that_is_sent_again_or_comes_late_begins_no_second_one() {
+    for level in LEVELS {
+        let (world, a, b) = meet(level, "completed").await;
+        let create = world.create_with("'n1'::text", "7::bigint");
+        a.ask(&world.sql("TRUNCATE soloist.task", &[])).await;
+        a.run("BEGIN").await.unwrap();
+        assert_eq!(a.run(&create).await.unwrap().len(), 1, "{level}");
+        let again = b.waits(&create).await;
+        a.run("COMMIT").await.unwrap();
+        // At the higher levels it gives way, and goes round.
+        if let Ok(rows) = again.await {
+            assert!(rows.is_empty(), "{level}: it is there");
+        }
+        assert_eq!(world.look(STATE).await, "running 1 1 n1 0", "{level}");
+        let ends = "UPDATE soloist.task SET status = 'completed', node = NULL";
+        a.ask(&world.sql(ends, &[])).await;
+        assert!(b.ask(&create).await.is_empty(), "{level}: it is there still");
+        assert_eq!(a.ask(&world.delete()).await.len(), 1, "{level}");
+        assert!(b.ask(&create).await.is_empty(), "{level}: its task was run and deleted");
+        assert_eq!(world.look(STATE).await, "deleted 1 1 - 0", "{level}");
+        assert_eq!(b.ask(&world.create()).await.len(), 1, "{level}: without a run it is made anew");
+        assert_eq!(world.look(STATE).await, "pending 1 1 - 0", "{level}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_claim_of_an_owed_run_begins_nothing_where_its_task_was_created_anew_since_its_look() {
     for level in LEVELS {
         let owed = |world: &World| {

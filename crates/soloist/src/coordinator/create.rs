@@ -11,17 +11,18 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Inner, node::Session, start};
+use super::{Inner, live::CreateUnderWay, node::Session};
 use crate::{
     Error, Result, fault,
     lease::RunLease,
     state::{Place, Status},
     store::{FirstClaim, Won},
-    task::{Create, Created, NewTask, Start, StartOptions},
+    task::{Create, Created, NewId, NewTask, Start, StartOptions},
 };
 
 /// What a create that starts its task brings to the store.
 struct First {
+    under_way: CreateUnderWay,
     session: Arc<Session>,
     slot: Option<OwnedSemaphorePermit>,
     claim: FirstClaim,
@@ -67,6 +68,8 @@ impl Inner {
     }
 
     async fn put_and_start(self: &Arc<Self>, task: NewTask, options: StartOptions) -> Result<Created> {
+        // A shutdown that has not seen it under way is seen here.
+        self.check_open()?;
         let create = match self.first(&task, &options).await {
             Some(first) => match self.put_claimed(task, first).await? {
                 (create, Some(start)) => return Ok(Created { create, start: Some(start) }),
@@ -87,31 +90,41 @@ impl Inner {
     /// What the store is asked for beside a new task; none where the start is a step of its own, which also says why it is
     /// refused where it is.
     async fn first(&self, task: &NewTask, options: &StartOptions) -> Option<First> {
-        let (session, model) = (self.session(), task.id.model_key());
+        // The session is given up only when nothing of it is under way.
+        let (under_way, model) = (self.live.create(), task.id.model_key());
+        let session = self.session();
         let is_bounded =
             self.models.get(model).is_some_and(|model| model.options.max_concurrent_total.is_some());
         let is_keyed = options.idempotency.is_some() || task.idempotency.is_some();
-        if is_keyed || is_bounded || !session.trusted() {
+        // It is there, and its start needs no slot. A hint: the store decides.
+        let is_active = matches!(&task.id, NewId::Named(key) if self.live.active(key).is_some());
+        if is_keyed || is_bounded || is_active || !session.trusted() {
             return None;
         }
         let slot = self.slot(model).await.ok()?;
         let place = if slot.is_some() { Place::Here } else { Place::Queue };
         let claim = FirstClaim { node: session.node.clone(), place, trace: options.trace.clone() };
-        Some(First { session, slot, claim })
+        Some(First { under_way, session, slot, claim })
     }
 
-    /// Both in one step; no start where the task is not new.
+    /// Both in one step; no start where that is a step of its own.
     async fn put_claimed(
         self: &Arc<Self>,
         task: NewTask,
         first: First,
     ) -> Result<(Create, Option<Result<Start>>)> {
-        let First { session, slot, claim } = first;
-        let under_way = self.live.create();
+        let First { under_way, session, slot, claim } = first;
+        let model = task.id.model_key().clone();
         fault::point("core:create-claimed-before");
-        let create = self.store.create_claimed(task, claim, self.clock.now()).await?;
+        let create = self.store.create_claimed(task, claim, self.clock.now()).await;
         fault::point("core:create-claimed-after");
-        let Create::Created(task) = &create else { return Ok((create, None)) };
+        let task = match &create {
+            Ok(Create::Created(task)) if task.status != Status::Pending => task,
+            _ => {
+                self.not_used(&model, slot);
+                return Ok((create?, None));
+            }
+        };
         let run = task.run;
         let start = match (task.status, slot) {
             (Status::Running, Some(slot)) if task.node.as_ref() == Some(&session.node) => {
@@ -120,17 +133,13 @@ impl Inner {
                 self.begin(session, lease, won.input, slot).first()
             }
             (Status::Queued, slot) => {
-                self.queued(task.key.model_key(), slot.is_some());
+                self.queued(&model, slot.is_some());
                 Ok(Start::Started { run })
-            }
-            (Status::Pending, _) => {
-                session.lost();
-                Err(start::joining_again())
             }
             // Its answer was lost and found again, and by then somebody has taken the run over, or ended it.
             _ => Ok(Start::Started { run }),
         };
         drop(under_way);
-        Ok((create, Some(start)))
+        Ok((create?, Some(start)))
     }
 }

@@ -10,7 +10,10 @@
 //!
 //! Never decides who wins: the store does.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -52,18 +55,12 @@ struct Creates {
     next: u64,
     under_way: BTreeSet<u64>,
     /// Cancels that were committed for a run which nobody here knows, each with the create that came next.
-    cancelled: Vec<(u64, Key, Epoch, String)>,
+    cancelled: BTreeMap<(Key, Epoch), (u64, String)>,
 }
 
 impl Creates {
     fn oldest(&self) -> u64 {
         self.under_way.first().copied().unwrap_or(self.next)
-    }
-
-    /// The reason why a run that has just become known was cancelled before.
-    fn take_cancel(&mut self, key: &Key, epoch: Epoch) -> Option<String> {
-        let place = self.cancelled.iter().position(|(_, of, at, _)| of == key && *at == epoch)?;
-        Some(self.cancelled.swap_remove(place).3)
     }
 }
 
@@ -79,7 +76,7 @@ impl Drop for CreateUnderWay {
         let creates = &mut tables.creates;
         creates.under_way.remove(&self.number);
         let oldest = creates.oldest();
-        creates.cancelled.retain(|(next, ..)| *next > oldest);
+        creates.cancelled.retain(|_, (next, _)| *next > oldest);
         drop(tables);
         self.live.created.send_modify(|created| *created = oldest.max(*created));
     }
@@ -289,7 +286,7 @@ impl Live {
     pub(super) fn hold(&self, run: Arc<LiveRun>) {
         let mut tables = self.lock();
         let key = run.lease.key().clone();
-        if let Some(reason) = tables.creates.take_cancel(&key, run.lease.epoch()) {
+        if let Some((_, reason)) = tables.creates.cancelled.remove(&(key.clone(), run.lease.epoch())) {
             run.cancel(reason);
         }
         if let Some(gate) = tables.gates.get_mut(&key)
@@ -345,9 +342,8 @@ impl Live {
             Some(run) if run.lease.epoch() == epoch => run.cancel(reason),
             _ => {
                 let creates = &mut tables.creates;
-                let is_known = creates.cancelled.iter().any(|(_, of, at, _)| of == key && *at == epoch);
-                if !creates.under_way.is_empty() && !is_known {
-                    creates.cancelled.push((creates.next, key.clone(), epoch, reason.clone()));
+                if !creates.under_way.is_empty() {
+                    creates.cancelled.insert((key.clone(), epoch), (creates.next, reason.clone()));
                 }
                 if let Some(gate) = tables.gates.get_mut(key) {
                     gate.cancelled = Some((epoch, reason));

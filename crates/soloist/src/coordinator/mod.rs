@@ -58,7 +58,7 @@ pub use self::settle::{Cancel, CancelOptions};
 pub struct Stats {
     /// Runs that this process holds.
     pub running: usize,
-    /// Tasks with a start under way.
+    /// Starts under way: tasks of which one is, and creates that start their tasks.
     pub starting: usize,
     /// Tasks for which anything is kept in memory.
     pub kept: usize,

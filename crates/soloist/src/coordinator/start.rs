@@ -224,6 +224,7 @@ impl Inner {
                 return Err(joining_again());
             }
         };
+        self.not_used(key.model_key(), slot);
         Ok(Answers::same(Ok(lost)))
     }
 
@@ -239,6 +240,16 @@ impl Inner {
         match served.slots.clone().try_acquire_owned() {
             Err(_) if model.is_own() => Err(busy(model)),
             slot => Ok(slot.ok()),
+        }
+    }
+
+    /// A slot was taken for a start that had no use for it: whoever found none free meanwhile waits in the queue.
+    pub(super) fn not_used(&self, model: &ModelKey, slot: Option<OwnedSemaphorePermit>) {
+        let has_slot = slot.is_some();
+        drop(slot);
+        let is_waited_for = |model: &super::Model| model.is_waited_for.load(Ordering::Relaxed);
+        if has_slot && self.models.get(model).is_some_and(is_waited_for) {
+            self.queue.notify_one();
         }
     }
 
@@ -302,7 +313,7 @@ fn busy(model: &ModelKey) -> Error {
     )
 }
 
-pub(super) fn joining_again() -> Error {
+fn joining_again() -> Error {
     Error::Unavailable {
         message: "this process has lost its lease and joins the store again; try again in a moment"
             .to_owned(),

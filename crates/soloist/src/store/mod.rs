@@ -211,7 +211,7 @@ pub struct ClaimRequest {
 /// the model are not bounded over all nodes.
 #[derive(Debug, Clone)]
 pub struct FirstClaim {
-    /// The node; where it is not alive the task is created, and pending.
+    /// The node.
     pub node: NodeId,
     /// As in [`ClaimRequest::place`].
     pub place: Place,
@@ -581,7 +581,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// The same and, where the task is new, what [`Store::claim`] would do right after, in one atomic step: nobody sees the
     /// task before. The record of [`Create::Created`] says what has come of it: running, and the claimer holds that run;
-    /// queued; or pending, where the claimer is not a living node. A task that was there is left as it is.
+    /// queued; or pending, where the claimer is not a living node, and where a store leaves the claim to a step of its own
+    /// because the key was deleted before. A task that was there is left as it is.
     async fn create_claimed(&self, task: NewTask, claim: FirstClaim, at: Timestamp) -> StoreResult<Create>;
 
     /// Makes a node the holder of the next epoch of a task: its following run, attempt 1, epoch + 1, status running (or,

@@ -1,5 +1,5 @@
 -- revive: take the tombstone of a key away that has a task again.
--- called by  Store::create, after create.sql in the same transaction
+-- called by  Store::create, Store::create_claimed, after create.sql in the same transaction
 -- guard      create.sql inserted the task
 -- returns    nothing
 -- atomic     one statement
