@@ -104,9 +104,14 @@ fn locked(request: &ClaimRequest) -> SqlError {
     SqlError::Conflict(format!("{} is startable, and others have it locked", request.key))
 }
 
-/// Under a key the first answer counts, whatever the row says; so a claim that is sent again finds its own key.
+/// Under a key the first answer counts, whatever the row says; so a claim that is sent again finds its own key. A key that was
+/// used stays so: whoever repeats a start is told from a snapshot, and locks nothing. That it was not used yet is no answer.
 async fn claim_keyed(db: &Db, request: &ClaimRequest, key: &Idempotency, claim_id: i64) -> SqlResult<Answer> {
     let mut again = Again::new(Fate::Repeat);
+    if let Some(first) = used(db, &request.key.to_string(), key).await? {
+        let seen = active(db, &request.key, Some(&request.node)).await?;
+        return repeated(db, request, claim_id, key, first, seen).await;
+    }
     loop {
         if let Some(answer) = decide_keyed(db, request, key, claim_id).await? {
             return Ok(answer);
@@ -339,15 +344,7 @@ async fn look_keyed(
     let first = used(db, &request.key.to_string(), key).await?;
     let seen = active(db, &request.key, Some(&request.node)).await?;
     if let Some(first) = first {
-        let Some(row) = seen else { return Ok(Some((Claim::Missing, None))) };
-        if first.digest != key.digest {
-            return Ok(Some((Claim::KeyReused, None)));
-        }
-        if let Some(won) = before(db, request, claim_id, Some(&row)).await? {
-            return Ok(Some(won));
-        }
-        let replayed = Claim::Replayed { started: first.started, run: first.run, current: row.current };
-        return Ok(Some((replayed, None)));
+        return repeated(db, request, claim_id, key, first, seen).await.map(Some);
     }
     let alive = seen.as_ref().is_some_and(|row| row.alive);
     let nothing = guard::lost_claim(seen.map(|row| row.current), request.policy, request.after, alive);
@@ -355,6 +352,25 @@ async fn look_keyed(
     Ok(nothing
         .filter(|answer| matches!(answer, Claim::Missing | Claim::NodeDead))
         .map(|answer| (answer, None)))
+}
+
+/// The answer to a claim whose key was used before.
+async fn repeated(
+    db: &Db,
+    request: &ClaimRequest,
+    claim_id: i64,
+    key: &Idempotency,
+    first: Used,
+    seen: Option<Active>,
+) -> SqlResult<Answer> {
+    let Some(row) = seen else { return Ok((Claim::Missing, None)) };
+    if first.digest != key.digest {
+        return Ok((Claim::KeyReused, None));
+    }
+    if let Some(won) = before(db, request, claim_id, Some(&row)).await? {
+        return Ok(won);
+    }
+    Ok((Claim::Replayed { started: first.started, run: first.run, current: row.current }, None))
 }
 
 /// The first use of an idempotency key.

@@ -1,5 +1,5 @@
 -- used: what the first use of an idempotency key was told.
--- called by  Store::claim, Store::create, where the key was used before
+-- called by  Store::claim, Store::create, before anything is written, and where the key was used before
 -- guard      none; it only reads
 -- returns    the first use, and whether its task is still there; no row means that the key is fresh
 -- atomic     one statement
