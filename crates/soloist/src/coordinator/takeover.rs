@@ -208,6 +208,7 @@ impl Inner {
         if tokio::time::timeout(limits::LEASE_LOOK, self.live.created()).await.is_err() {
             return Ok(());
         }
+        adrift.retain(|held| !self.live.knows(&held.key));
         // A run that ended here in between is forgotten after its ending is on record. So what was not known here, and
         // is held under the same epoch by a look that came later, runs nowhere.
         let rows = self.store.rows(adrift.iter().map(|held| held.key.clone()).collect()).await?;
