@@ -33,7 +33,7 @@ async fn s5_200_viewers_that_join_are_cut_and_stall_at_random_all_see_every_even
                         break;
                     }
                 }
-                // Less, and the kernel takes a window back that it has offered, and sends again after minutes.
+                // With 4 KiB one once waited for minutes, most likely for a segment that the kernel sent again.
                 let small = (n % 5 == 0).then_some(16_384);
                 let mut connection = Connection::open_with(&server.address, key, &seen, small).await.unwrap();
                 if n % 5 == 0 {

@@ -30,13 +30,13 @@ use crate::{
 
 pub(super) struct Live {
     tables: Mutex<Tables>,
-    /// The oldest create under way, or the next one: those before it are through.
-    created: watch::Sender<u64>,
+    /// Told whenever a create is through.
+    created: watch::Sender<()>,
 }
 
 impl Default for Live {
     fn default() -> Self {
-        Self { tables: Mutex::default(), created: watch::Sender::new(0) }
+        Self { tables: Mutex::default(), created: watch::Sender::new(()) }
     }
 }
 
@@ -78,7 +78,7 @@ impl Drop for CreateUnderWay {
         let oldest = creates.oldest();
         creates.cancelled.retain(|_, (next, _)| *next > oldest);
         drop(tables);
-        self.live.created.send_modify(|created| *created = oldest.max(*created));
+        self.live.created.send_modify(|()| ());
     }
 }
 

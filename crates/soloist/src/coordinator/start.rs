@@ -179,7 +179,7 @@ impl Inner {
         if !session.trusted() {
             return Err(joining_again());
         }
-        let slot = self.slot(key.model_key()).await?;
+        let mut slot = self.slot(key.model_key()).await?;
         let idempotency = options.idempotency.as_ref();
         let request = ClaimRequest {
             key: key.clone(),
@@ -193,7 +193,11 @@ impl Inner {
             at: self.clock.now(),
         };
         fault::point("core:claim-before");
-        let lost = match self.store.claim(request).await? {
+        let claim = self.store.claim(request).await;
+        if !matches!(claim, Ok(Claim::Won(_) | Claim::Queued(_))) {
+            self.not_used(key.model_key(), slot.take());
+        }
+        let lost = match claim? {
             Claim::Won(won) => {
                 fault::point("core:claim-won");
                 let slot = slot.expect("a claim without a slot goes to the queue");
@@ -224,7 +228,6 @@ impl Inner {
                 return Err(joining_again());
             }
         };
-        self.not_used(key.model_key(), slot);
         Ok(Answers::same(Ok(lost)))
     }
 
